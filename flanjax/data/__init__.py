@@ -1,0 +1,1 @@
+"""From raw instruction datasets to packed batches; imports no JAX."""

@@ -1,0 +1,1 @@
+"""Text generation from a model's key/value cache."""

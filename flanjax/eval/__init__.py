@@ -1,0 +1,1 @@
+"""Evaluation: prompts, extraction, scores, statistics and records."""

@@ -1,0 +1,1 @@
+"""Commands that prove or check a property of the system."""
