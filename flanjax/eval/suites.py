@@ -15,10 +15,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from flanjax.errors import ConfigError, nearest
+from flanjax.eval.extract import EXTRACTORS
+from flanjax.eval.scorers import SCORERS
 
 STYLES = ("direct", "cot")
-EXTRACTORS = ("text", "number", "choice", "yes_no")
-SCORERS = ("exact_match", "exact_match_flexible", "number_match", "f1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,8 @@ class EvalSpec:
             self._check_name("scorer", scorer, SCORERS)
         if not self.scorers:
             raise ConfigError("an eval needs a scorer", where=f"eval '{self.name}'")
-        if self.max_decode_tokens < 1 or (self.max_examples or 1) < 1:
+        limits = (self.max_decode_tokens, self.max_examples)
+        if any(limit is not None and limit < 1 for limit in limits):
             raise ConfigError(
                 "max_decode_tokens and max_examples must be at least 1",
                 where=f"eval '{self.name}'",
