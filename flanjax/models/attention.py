@@ -1,0 +1,257 @@
+"""Attention: masks from segment ids, relative-position bias, rotary positions, cache.
+
+    mask = segment_mask(segments, segments, causal=True)       # [batch, 1, q, k] bool
+    y, cache = Attention(config, name="self_attention")(x, x, mask, rotary=rotary)
+
+Packed examples are kept apart by segment ids alone; segment 0 is padding. Softmax is in
+float32. T5 does not divide logits by sqrt(head_dim) (it is in the initialisation).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from flanjax.models.layers import Dense, Initializer
+
+MASKED = -1e10  # T5X's value; exp of it is exactly 0 in float32.
+
+KVCache = dict[str, jax.Array]
+
+
+def segment_mask(
+    query_segments: jax.Array,
+    key_segments: jax.Array,
+    *,
+    causal: bool = False,
+    bidirectional: jax.Array | None = None,
+) -> jax.Array:
+    """Which keys each query may see.
+
+    Args:
+      query_segments: int [batch, q]; 0 is padding.
+      key_segments: int [batch, k]; 0 is padding, seen by nobody.
+      causal: a query sees no later key.
+      bidirectional: [batch, length] nonzero where positions see each other whatever
+        their order (SeqIO's `decoder_causal_attention`, for prefix language models).
+
+    Returns:
+      bool [batch, 1, q, k].
+    """
+    mask = query_segments[:, :, None] == key_segments[:, None, :]
+    mask &= (key_segments > 0)[:, None, :]
+    if causal:
+        order = jnp.tril(jnp.ones(mask.shape[1:], dtype=bool))[None]
+        if bidirectional is not None:
+            inside = bidirectional > 0
+            order = order | (inside[:, :, None] & inside[:, None, :])
+        mask &= order
+    return mask[:, None]
+
+
+def relative_position_bucket(
+    relative_position: np.ndarray,
+    bidirectional: bool,
+    num_buckets: int = 32,
+    max_distance: int = 128,
+) -> np.ndarray:
+    """Bucket of each distance: exact near, logarithmic further off.
+
+    Args:
+      relative_position: int, memory position minus query position.
+      bidirectional: separate buckets for later positions (encoder); else later
+        positions count as distance 0 (decoder).
+      num_buckets: how many buckets there are.
+      max_distance: all distances beyond share one bucket.
+
+    Returns:
+      int32, same shape. Source: T5, https://arxiv.org/abs/1910.10683 section 2.1.
+    """
+    distance = -np.asarray(relative_position)
+    bucket = np.zeros_like(distance)
+    if bidirectional:
+        num_buckets //= 2
+        bucket += (distance < 0) * num_buckets
+        distance = np.abs(distance)
+    else:
+        distance = np.maximum(distance, 0)
+    exact = num_buckets // 2
+    # The small term and float32 reproduce T5X's rounding at bucket edges.
+    ratio = distance.astype(np.float32) / exact + np.finfo(np.float32).eps
+    far = np.log(ratio) / math.log(max_distance / exact) * (num_buckets - exact)
+    far = exact + far.astype(np.int32)
+    bucket += np.where(distance < exact, distance, np.minimum(far, num_buckets - 1))
+    return bucket.astype(np.int32)
+
+
+class RelativePositionBias(nn.Module):
+    """T5's learnt bias for each head and distance bucket."""
+
+    config: Any
+    bidirectional: bool
+
+    @nn.compact
+    def __call__(
+        self, query_length: int, key_length: int, index: jax.Array | None = None
+    ) -> jax.Array:
+        """Returns the bias [heads, q, k]; queries start at position `index` or 0."""
+        config = self.config
+        init = nn.with_logical_partitioning(
+            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
+            ("heads", "relpos_buckets"),
+        )
+        shape = (config.num_heads, config.relpos_buckets)
+        table = self.param("rel_embedding", init, shape, jnp.float32)
+        queries = query_length if index is None else key_length
+        buckets = relative_position_bucket(
+            np.arange(key_length)[None, :] - np.arange(queries)[:, None],
+            self.bidirectional,
+            config.relpos_buckets,
+            config.relpos_max_distance,
+        )
+        if index is not None:
+            buckets = jax.lax.dynamic_slice_in_dim(buckets, index, query_length)
+        return jnp.take(table, buckets, axis=1)
+
+
+def rotary_tables(
+    positions: jax.Array, head_dim: int, base: float
+) -> tuple[jax.Array, jax.Array]:
+    """Cosine and sine, each float32 [batch, length, 1, head_dim / 2], of RoPE.
+
+    Source: https://arxiv.org/abs/2104.09864, in Llama's half-split order.
+    """
+    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / head_dim
+    angle = positions[..., None, None].astype(jnp.float32) * (base**-exponent)
+    return jnp.cos(angle), jnp.sin(angle)
+
+
+def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
+    """Turns [batch, length, heads, head_dim] by its positions' angles."""
+    cosine, sine = rotary
+    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    turned = [first * cosine - second * sine, second * cosine + first * sine]
+    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+
+
+def dot_product_attention(
+    query: jax.Array,
+    key: jax.Array,
+    value: jax.Array,
+    mask: jax.Array,
+    bias: jax.Array | None = None,
+    drop: Callable[[jax.Array], jax.Array] | None = None,
+) -> jax.Array:
+    """Weights values by the softmax of query-key products.
+
+    Args:
+      query: [batch, q, heads, head_dim], already scaled.
+      key: [batch, kv_heads, k, head_dim]; heads is a multiple of kv_heads, and
+        consecutive query heads share a key head.
+      value: as key.
+      mask: bool [batch, 1, q, k].
+      bias: float32 [heads, q, k] added to the products.
+      drop: dropout of the probabilities [batch, heads, q, k].
+
+    Returns:
+      [batch, q, heads, head_dim] in the query's dtype.
+    """
+    batch, length, heads, head_dim = query.shape
+    kv_heads, keys = key.shape[1:3]
+    query = query.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
+    logits = jnp.einsum(
+        "bqhgd,bhkd->bhgqk", query, key, preferred_element_type=jnp.float32
+    ).reshape(batch, heads, length, keys)
+    if bias is not None:
+        logits += bias
+    probabilities = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1)
+    probabilities = probabilities.astype(query.dtype)
+    if drop is not None:
+        probabilities = drop(probabilities)
+    probabilities = probabilities.reshape(batch, kv_heads, -1, length, keys)
+    mixed = jnp.einsum("bhgqk,bhkd->bqhgd", probabilities, value)
+    return mixed.reshape(batch, length, heads, head_dim)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with shared key/value heads and an optional cache.
+
+    Attributes:
+      config: gives num_heads, num_kv_heads, head_dim, scale_attention.
+      deterministic: no dropout.
+      kernel_init: initializer of key, value and out.
+      query_init: initializer of query.
+    """
+
+    config: Any
+    deterministic: bool
+    kernel_init: Initializer
+    query_init: Initializer
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        source: jax.Array | None,
+        mask: jax.Array,
+        *,
+        bias: jax.Array | None = None,
+        rotary: tuple[jax.Array, jax.Array] | None = None,
+        cache: KVCache | None = None,
+        index: jax.Array | None = None,
+    ) -> tuple[jax.Array, KVCache | None]:
+        """Lets `x` look at `source`.
+
+        Args:
+          x: [batch, q, embed].
+          source: [batch, k, embed], where keys and values come from; None when the
+            cache has them all.
+          mask: bool [batch, 1, q, k or slots].
+          bias: float32 [heads, q, k or slots].
+          rotary: tables of the positions of x.
+          cache: {"key", "value"} [batch, kv_heads, slots, head_dim]. With `index`,
+            what `source` gives is written there, from that slot on, and all slots
+            are looked at.
+          index: first slot to write.
+
+        Returns:
+          [batch, q, embed], and keys and values looked at (None without a cache).
+        """
+        config = self.config
+        heads, kv_heads = config.num_heads, config.num_kv_heads
+
+        def project(name, inputs, count, init):
+            features = count * config.head_dim
+            dense = Dense(features, ("embed", "joined_kv"), config, init, name=name)
+            return dense(inputs).reshape(*inputs.shape[:-1], count, config.head_dim)
+
+        query = project("query", x, heads, self.query_init)
+        if rotary is not None:
+            query = rotate(query, rotary)
+        if config.scale_attention:
+            query *= config.head_dim**-0.5
+        if source is None:
+            assert cache is not None
+            key, value = cache["key"], cache["value"]
+        else:
+            key = project("key", source, kv_heads, self.kernel_init)
+            value = project("value", source, kv_heads, self.kernel_init)
+            key = rotate(key, rotary) if rotary is not None else key
+            key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+            if index is not None:
+                assert cache is not None
+                write = jax.lax.dynamic_update_slice_in_dim
+                key = write(cache["key"], key, index, axis=2)
+                value = write(cache["value"], value, index, axis=2)
+        drop = None
+        if config.dropout_rate and not self.deterministic:
+            drop = nn.Dropout(config.dropout_rate, (-2,), deterministic=False)
+        mixed = dot_product_attention(query, key, value, mask, bias, drop)
+        mixed = mixed.reshape(*x.shape[:-1], heads * config.head_dim)
+        axes = ("joined_kv", "embed")
+        out = Dense(x.shape[-1], axes, config, self.kernel_init, name="out")
+        return out(mixed), None if cache is None else {"key": key, "value": value}

@@ -1,0 +1,255 @@
+"""Layers shared by both model families: dense, norm, embedding, feed-forward, stack.
+
+    y = Dense(features=1536, axes=("embed", "mlp"), config=config, name="wi_0")(x)
+
+`config` is a T5Config or a DecoderConfig: a layer reads `dtype` (of activations),
+`dropout_rate` and `lora` from it. Parameters are float32 and carry logical axis names;
+norms are computed in float32 whatever the activations are.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from flanjax.errors import ConfigError, nearest
+
+Initializer = Callable[..., jax.Array]
+
+ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
+    "gelu": nn.gelu,  # The tanh approximation, as in T5X.
+    "relu": nn.relu,
+    "silu": nn.silu,
+    "linear": lambda x: x,
+}
+
+REMAT_POLICIES = {
+    "none": None,
+    "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "full": jax.checkpoint_policies.nothing_saveable,
+}
+
+FAN_IN = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+class Dense(nn.Module):
+    """y = x W, plus the low-rank term where the configuration asks for one.
+
+    Attributes:
+      features: size of the last axis of the result.
+      axes: logical names of the kernel's two axes.
+      config: model configuration.
+      kernel_init: initializer of the kernel.
+      dtype: overrides the dtype of activations.
+    """
+
+    features: int
+    axes: tuple[str, str]
+    config: Any
+    kernel_init: Initializer = FAN_IN
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps [..., in] to [..., features]."""
+        dtype = self.dtype or self.config.dtype
+        inputs = inputs.astype(dtype)
+
+        def weight(name, init, shape, axes):
+            init = nn.with_logical_partitioning(init, axes)
+            return self.param(name, init, shape, jnp.float32).astype(dtype)
+
+        width = inputs.shape[-1]
+        kernel = weight("kernel", self.kernel_init, (width, self.features), self.axes)
+        outputs = jnp.matmul(inputs, kernel)
+        lora = self.config.lora
+        if lora.applies_to(self.path):
+            a_shape, b_shape = (width, lora.rank), (lora.rank, self.features)
+            a = weight("lora_a", FAN_IN, a_shape, (self.axes[0], "lora_rank"))
+            b = weight(
+                "lora_b", nn.initializers.zeros, b_shape, ("lora_rank", self.axes[1])
+            )
+            outputs += jnp.matmul(jnp.matmul(inputs, a), b * lora.scale)
+        return outputs
+
+
+class RMSNorm(nn.Module):
+    """Divides by the root mean square over the last axis; no centring, no bias."""
+
+    config: Any
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps [..., embed] to [..., embed]."""
+        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
+        scale = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
+        x = inputs.astype(jnp.float32)
+        mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
+        x = x * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
+        return (x * scale).astype(self.config.dtype)
+
+
+class Embed(nn.Module):
+    """Token embedding; `attend` uses the same table as output head."""
+
+    config: Any
+    embedding_init: Initializer
+
+    def setup(self):
+        """Creates the table [vocab, embed]."""
+        init = nn.with_logical_partitioning(self.embedding_init, ("vocab", "embed"))
+        shape = (self.config.vocab_size, self.config.emb_dim)
+        self.embedding = self.param("embedding", init, shape, jnp.float32)
+
+    def __call__(self, tokens: jax.Array) -> jax.Array:
+        """Maps token ids [...] to vectors [..., embed]."""
+        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+
+    def attend(self, hidden: jax.Array) -> jax.Array:
+        """Maps [..., embed] to float32 logits [..., vocab]."""
+        table = self.embedding.astype(self.config.dtype)
+        return jnp.einsum(
+            "...d,vd->...v", hidden, table, preferred_element_type=jnp.float32
+        )
+
+
+class Mlp(nn.Module):
+    """Feed-forward block; several activations make a gated one (their product)."""
+
+    config: Any
+    deterministic: bool
+    kernel_init: Initializer = FAN_IN
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array) -> jax.Array:
+        """Maps [batch, length, embed] to the same shape."""
+        names = self.config.mlp_activations
+        x = None
+        for i, activation in enumerate(names):
+            name = "wi" if len(names) == 1 else f"wi_{i}"
+            branch = Dense(
+                self.config.mlp_dim,
+                ("embed", "mlp"),
+                self.config,
+                self.kernel_init,
+                name=name,
+            )(inputs)
+            branch = ACTIVATIONS[activation](branch)
+            x = branch if x is None else x * branch
+        x = dropout(self.config, self.deterministic)(x)
+        width = inputs.shape[-1]
+        axes = ("mlp", "embed")
+        return Dense(width, axes, self.config, self.kernel_init, name="wo")(x)
+
+
+def dropout(config: Any, deterministic: bool) -> nn.Dropout:
+    """T5X's dropout: one mask for all positions of a row."""
+    return nn.Dropout(
+        config.dropout_rate, broadcast_dims=(-2,), deterministic=deterministic
+    )
+
+
+def apply_layers(
+    layer_class: type[nn.Module],
+    config: Any,
+    num_layers: int,
+    deterministic: bool,
+    x: jax.Array,
+    shared: Any,
+    cache: Any = None,
+) -> tuple[jax.Array, Any]:
+    """Runs `num_layers` equal layers, scanned or one by one; call it in nn.compact.
+
+    Args:
+      layer_class: module of signature (config, deterministic)(x, shared, cache) ->
+        (x, cache).
+      config: gives `scan_layers` and `remat_policy`.
+      num_layers: how many.
+      deterministic: no dropout.
+      x: activations [batch, length, embed].
+      shared: pytree every layer gets unchanged.
+      cache: per-layer state: a pytree with a leading layer axis when scanned, else a
+        tuple with one pytree for each layer; None for none.
+
+    Returns:
+      Activations, and the layers' new cache in the form it was given in.
+    """
+    if config.remat_policy != "none":
+        layer_class = nn.remat(
+            layer_class,
+            policy=REMAT_POLICIES[config.remat_policy],
+            prevent_cse=not config.scan_layers,
+        )
+    if not config.scan_layers:
+        new_cache = []
+        for i in range(num_layers):
+            layer = layer_class(config, deterministic, name=f"layers_{i}")
+            x, layer_cache = layer(x, shared, cache[i] if cache else None)
+            new_cache.append(layer_cache)
+        return x, tuple(new_cache)
+    scanned = nn.scan(
+        layer_class,
+        variable_axes={"params": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast, 0),
+        length=num_layers,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
+    return scanned(config, deterministic, name="layers")(x, shared, cache)
+
+
+def check_common(config: Any) -> None:
+    """Checks the fields both families' configurations have.
+
+    Raises:
+      ConfigError: naming the field and the values it may have.
+    """
+    choices = [
+        ("remat_policy", (config.remat_policy,), REMAT_POLICIES),
+        ("mlp_activations", config.mlp_activations, ACTIVATIONS),
+        ("dtype", (config.dtype,), ("float32", "bfloat16")),
+    ]
+    for field, values, known in choices:
+        for value in values:
+            if value not in known:
+                raise ConfigError(
+                    f"{field} is '{value}'.{nearest(str(value), known)}",
+                    where=f"{type(config).__name__}.{field}",
+                    fix=f"one of {', '.join(known)}",
+                )
+    if not 0.0 <= config.dropout_rate < 1.0:
+        raise ConfigError(
+            f"dropout_rate is {config.dropout_rate}",
+            where=f"{type(config).__name__}.dropout_rate",
+            fix="give a number from 0 to below 1",
+        )
+
+
+def unstack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Replaces every `layers` subtree by `layers_0`, `layers_1`, ..."""
+    result: dict[str, Any] = {}
+    for name, value in params.items():
+        if name == "layers":
+            for i in range(jax.tree.leaves(value)[0].shape[0]):
+                result[f"layers_{i}"] = jax.tree.map(lambda x, i=i: x[i], value)
+        else:
+            result[name] = (
+                unstack_layers(value) if isinstance(value, Mapping) else value
+            )
+    return result
+
+
+def stack_layers(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Replaces `layers_0`, `layers_1`, ... by one `layers` subtree (axis 0)."""
+    numbered = [name for name in params if name.startswith("layers_")]
+    result = {
+        name: stack_layers(value) if isinstance(value, Mapping) else value
+        for name, value in params.items()
+        if name not in numbered
+    }
+    if numbered:
+        trees: Sequence[Any] = [params[f"layers_{i}"] for i in range(len(numbered))]
+        result["layers"] = jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)
+    return result
