@@ -18,6 +18,7 @@ import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from flanjax.data.chat import render_template
 from flanjax.errors import ConfigError, nearest
 
 if typing.TYPE_CHECKING:
@@ -103,10 +104,10 @@ class Vocabulary(abc.ABC):
         names = {"bos_token": self.bos_id, "eos_token": self.eos_id}
         names |= {"pad_token": self.pad_id, "unk_token": self.unk_id}
         tokens = {k: self.token(v) for k, v in names.items() if v is not None}
-        return _render(
+        return render_template(
             self.chat_template,
-            where=f"chat template of vocabulary {self.spec}",
-            variables={
+            f"chat template of vocabulary {self.spec}",
+            {
                 "messages": messages,
                 "add_generation_prompt": add_generation_prompt,
                 **tokens,
@@ -360,29 +361,6 @@ def _chat_template(directory: Path, settings: dict) -> str | None:
     if isinstance(template, list):  # Several named ones.
         template = {t["name"]: t["template"] for t in template}.get("default")
     return template
-
-
-def _render(template: str, *, where: str, variables: dict) -> str:
-    """Renders a chat template with the settings that transformers uses.
-
-    `strftime_now` stays undefined: templates then use their fixed date, and a prompt
-    is the same tomorrow.
-    """
-    import jinja2
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def raise_exception(message: str):
-        raise jinja2.TemplateError(message)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)
-    environment.globals["raise_exception"] = raise_exception
-    try:
-        return environment.from_string(template).render(**variables)
-    except jinja2.TemplateError as error:
-        raise ConfigError(f"cannot render the chat: {error}", where=where) from error
 
 
 def _sentencepiece(model: bytes, where: str) -> "sentencepiece.SentencePieceProcessor":

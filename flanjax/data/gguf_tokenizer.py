@@ -1,0 +1,251 @@
+"""GGUF files: their header, and the BPE tokenizer in its metadata.
+
+    header = read_header("SmolLM2-135M-Instruct.Q4_1.gguf")
+    header.metadata["tokenizer.ggml.pre"]      # "smollm"
+    header.tensors["output_norm.weight"].shape # (576,)
+
+The `gguf` package's reader makes several numpy objects for each of the 100,000 strings
+of a tokenizer, which takes seconds; reading the same bytes with `struct` takes 0.1 s.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import dataclasses
+import functools
+import json
+import mmap
+import struct
+import typing
+from pathlib import Path
+
+from flanjax.data.vocabulary import TokenizerVocabulary
+from flanjax.errors import CheckpointError, ConfigError, nearest
+
+if typing.TYPE_CHECKING:
+    import tokenizers
+
+_SCALARS = "BbHhIif?"  # Value types 0..7 of the format, as struct codes ...
+_WIDE_SCALARS = {10: "Q", 11: "q", 12: "d"}
+_STRING, _ARRAY = 8, 9  # ... 8 and 9 are these two.
+_CONTROL, _USER_DEFINED = 3, 4  # Token types that are read as a whole.
+
+_LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
+    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# How text is cut before merging, by `tokenizer.ggml.pre`. "words" is GPT-2's rule,
+# which the `tokenizers` library has built in; "digits" cuts every digit off first; a
+# pattern is used as it is. The table of llama.cpp (llama-vocab.cpp) says the same.
+_PRE_TOKENIZERS = {
+    "gpt-2": "words",
+    "olmo": "words",
+    "smollm": "digits",
+    "starcoder": "digits",
+    "refact": "digits",
+    "llama-bpe": _LLAMA3,
+    "qwen2": _LLAMA3.replace("{1,3}", ""),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class TensorInfo:
+    """Where a tensor lies in a GGUF file.
+
+    Attributes:
+      shape: rows first, as numpy has it (GGUF writes the fastest axis first).
+      type: number of the ggml type.
+      start: byte in the file.
+    """
+
+    shape: tuple[int, ...]
+    type: int
+    start: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """What a GGUF file says before its tensors' data."""
+
+    path: Path
+    metadata: dict[str, typing.Any]
+    tensors: dict[str, TensorInfo]
+
+    def require(self, key: str) -> typing.Any:
+        """Returns a metadata value, or raises CheckpointError."""
+        if key not in self.metadata:
+            raise CheckpointError(
+                f"GGUF metadata has no '{key}'.{nearest(key, self.metadata)}",
+                where=str(self.path),
+            )
+        return self.metadata[key]
+
+
+class _Cursor:
+    """Reads little-endian values one after another."""
+
+    def __init__(self, data: mmap.mmap):
+        self.data = data
+        self.at = 0
+
+    def values(self, code: str, count: int = 1) -> tuple:
+        values = struct.unpack_from(f"<{count}{code}", self.data, self.at)
+        self.at += struct.calcsize(f"<{count}{code}")
+        return values
+
+    def number(self, code: str) -> int:
+        return self.values(code)[0]
+
+    def string(self) -> str:
+        length = self.number("Q")
+        text = self.data[self.at : self.at + length]
+        self.at += length
+        return text.decode("utf-8", errors="replace")
+
+    def value(self, kind: int) -> typing.Any:
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            return self.values(_code(kind))[0]
+        kind, count = self.number("I"), self.number("Q")
+        if kind in (_STRING, _ARRAY):
+            return [self.value(kind) for _ in range(count)]
+        return list(self.values(_code(kind), count))
+
+
+def _code(kind: int) -> str:
+    if kind < len(_SCALARS):
+        return _SCALARS[kind]
+    return _WIDE_SCALARS[kind]
+
+
+def read_header(path: str | Path) -> Header:
+    """Returns a GGUF file's metadata and tensor table.
+
+    Raises:
+      CheckpointError: the file is missing, cut short or not GGUF version 2 or 3.
+    """
+    path = Path(path)
+    try:
+        with (
+            path.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+        ):
+            return _parse(path, _Cursor(data))
+    except (OSError, ValueError, KeyError, struct.error) as error:
+        raise CheckpointError(
+            f"cannot read the GGUF file: {error}",
+            where=str(path),
+            fix="check that it is a whole GGUF file; fetch or convert it again",
+        ) from error
+
+
+def _parse(path: Path, cursor: _Cursor) -> Header:
+    magic, version = cursor.data[:4], struct.unpack_from("<I", cursor.data, 4)[0]
+    if magic != b"GGUF" or version not in (2, 3):
+        raise ValueError(f"starts with {magic!r}, version {version}")
+    cursor.at = 8
+    num_tensors, num_values = cursor.values("Q", 2)
+    metadata = {}
+    for _ in range(num_values):
+        key = cursor.string()
+        metadata[key] = cursor.value(cursor.number("I"))
+    infos = []
+    for _ in range(num_tensors):
+        name = cursor.string()
+        dims = cursor.values("Q", cursor.number("I"))
+        infos.append((name, dims[::-1], cursor.number("I"), cursor.number("Q")))
+    alignment = metadata.get("general.alignment", 32)
+    data_start = -(-cursor.at // alignment) * alignment
+    tensors = {
+        name: TensorInfo(shape, kind, data_start + offset)
+        for name, shape, kind, offset in infos
+    }
+    return Header(path, metadata, tensors)
+
+
+def load_tokenizer(path: Path, spec: str) -> TokenizerVocabulary:
+    """Returns the BPE vocabulary in a GGUF file.
+
+    Args:
+      path: the file.
+      spec: the vocabulary's spec.
+
+    Raises:
+      ConfigError: the file's tokenizer is no byte-level BPE, or cuts text in a way
+        that is not known here.
+      CheckpointError: the file cannot be read, or has no tokenizer.
+    """
+    header = read_header(path)
+    model = header.require("tokenizer.ggml.model")
+    if model != "gpt2":
+        raise ConfigError(
+            f"the GGUF file's tokenizer is of kind '{model}'; only byte-level BPE "
+            "('gpt2') can be read",
+            where=str(path),
+            fix="use the model's own files: tokenizer:PATH or sentencepiece:PATH.model",
+        )
+    tokenizer = _build_tokenizer(header)
+    special_ids = {
+        "pad": header.metadata.get("tokenizer.ggml.padding_token_id"),
+        "eos": header.metadata.get("tokenizer.ggml.eos_token_id"),
+        "bos": header.metadata.get("tokenizer.ggml.bos_token_id"),
+        "unk": header.metadata.get("tokenizer.ggml.unknown_token_id"),
+    }
+    keys = ("pre", "tokens", "merges", "token_type")
+    defining = [header.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
+    return TokenizerVocabulary(
+        spec,
+        tokenizer,
+        content=json.dumps(defining).encode(),
+        special_ids=special_ids,
+        chat_template=header.metadata.get("tokenizer.chat_template"),
+    )
+
+
+def _build_tokenizer(header: Header) -> "tokenizers.Tokenizer":
+    import tokenizers
+    from tokenizers import decoders, models, normalizers
+
+    pre = header.require("tokenizer.ggml.pre")
+    tokens = header.require("tokenizer.ggml.tokens")
+    merges = header.require("tokenizer.ggml.merges")
+    types = header.metadata.get("tokenizer.ggml.token_type", [1] * len(tokens))
+    tokenizer = tokenizers.Tokenizer(
+        models.BPE(
+            vocab={token: i for i, token in enumerate(tokens)},
+            merges=[tuple(merge.split(" ", 1)) for merge in merges],
+            # Llama 3 takes a word that is a token as it is, whatever the merges say.
+            ignore_merges=pre == "llama-bpe",
+        )
+    )
+    tokenizer.pre_tokenizer = _pre_tokenizer(pre, str(header.path))
+    if pre == "qwen2":
+        tokenizer.normalizer = normalizers.NFC()
+    tokenizer.decoder = decoders.ByteLevel()
+    added = functools.partial(tokenizers.AddedToken, normalized=False)
+    named = list(zip(tokens, types, strict=True))
+    tokenizer.add_special_tokens([added(t) for t, kind in named if kind == _CONTROL])
+    tokenizer.add_tokens([added(t) for t, kind in named if kind == _USER_DEFINED])
+    return tokenizer
+
+
+def _pre_tokenizer(pre: str, where: str):
+    import tokenizers
+    from tokenizers import pre_tokenizers
+
+    if pre not in _PRE_TOKENIZERS:
+        raise ConfigError(
+            f"the GGUF file cuts text by the rule '{pre}', which is not known here."
+            f"{nearest(pre, _PRE_TOKENIZERS)}",
+            where=where,
+            fix="use the model's own tokenizer.json: tokenizer:PATH",
+        )
+    rule = _PRE_TOKENIZERS[pre]
+    if rule == "words":
+        return pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if rule == "digits":
+        cut = pre_tokenizers.Digits(individual_digits=True)
+        words = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        return pre_tokenizers.Sequence([cut, words])
+    split = pre_tokenizers.Split(tokenizers.Regex(rule), behavior="isolated")
+    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    return pre_tokenizers.Sequence([split, level])
