@@ -39,6 +39,7 @@ class Vocabulary(abc.ABC):
       eos_id: ends a text.
       bos_id: begins a text, or None.
       unk_id: stands for what cannot be encoded, or None.
+      extra_ids: how many ids at the top are sentinels or spare ones, without a piece.
       chat_template: Jinja text that wraps a conversation, or None.
     """
 
@@ -48,6 +49,7 @@ class Vocabulary(abc.ABC):
     eos_id: int
     bos_id: int | None = None
     unk_id: int | None = None
+    extra_ids: int = 0
     chat_template: str | None = None
 
     @abc.abstractmethod
@@ -127,6 +129,7 @@ class ByteVocabulary(Vocabulary):
 
     spec = "bytes"
     size = 384
+    extra_ids = 125
     pad_id = 0
     eos_id = 1
     unk_id = 2
