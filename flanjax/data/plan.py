@@ -1,0 +1,298 @@
+"""Which example goes into which row of which batch, without reading any example.
+
+    plan = Plan(members, layout, seed=0, block_examples=8192)
+    rows, position = plan.rows(Position(0, 0), 32)   # batch 0, and where batch 1 starts
+    rows, position = plan.rows(position, 32)         # batch 1
+
+The order is a pure function of (members, layout, seed, block size), made in blocks.
+Block b takes of every member its share of `block_examples`: floor differences of its
+cumulative share, so that after any number of blocks the realised count of a member is
+within one example of its share. Inside a member, examples follow a permutation per
+epoch: one repeats only after all others were used. The block is packed from lengths
+alone and its rows are shuffled. Batch k is rows [k*B, (k+1)*B) of the blocks joined
+together, so a place in the data is two integers, resuming costs one block, and hosts
+only decide who reads which rows.
+
+All randomness comes from Philox counters keyed by what the numbers are for, read raw:
+NumPy guarantees that stream for good, which it does not for `Generator` methods.
+"""
+
+import dataclasses
+import hashlib
+import json
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from flanjax.data.layout import Layout
+from flanjax.data.packing import pack
+from flanjax.errors import ConfigError, DataError
+
+# Goes into every fingerprint; raise it with every change of the order.
+PLAN_VERSION = 1
+_PERMUTATION_STREAM, _ORDER_STREAM, _ROWS_STREAM, _PHASE_STREAM = range(4)
+# Elements (int32) of permutations kept; 1,800 tasks of 5,000 rows take a seventh of it.
+_KEPT_PERMUTATION_ELEMENTS = 1 << 26
+_KEPT_BLOCKS = 3
+
+Row = list[tuple[int, int]]
+
+
+class Position(NamedTuple):
+    """A place in the data: the next row to use is `row` of block `block`."""
+
+    block: int = 0
+    row: int = 0
+
+
+class PlanMember(NamedTuple):
+    """One task of the mixture: its raw lengths int [n, 2] and its share (sum 1)."""
+
+    name: str
+    lengths: np.ndarray
+    share: float
+    fingerprint: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """A packed block; row r holds entries `starts[r]:starts[r + 1]` of both arrays.
+
+    Attributes:
+      members: int32 [n], index of the member each example is from.
+      examples: int32 [n], index of the example in its member's store.
+      starts: int64 [rows + 1].
+    """
+
+    members: np.ndarray
+    examples: np.ndarray
+    starts: np.ndarray
+
+    @property
+    def num_rows(self) -> int:
+        """Rows in this block."""
+        return len(self.starts) - 1
+
+    def row(self, index: int) -> Row:
+        """Returns the (member, example) pairs of a row."""
+        here = slice(self.starts[index], self.starts[index + 1])
+        return list(
+            zip(self.members[here].tolist(), self.examples[here].tolist(), strict=True)
+        )
+
+
+class Plan:
+    """The order of all examples of a mixture.
+
+    Args:
+      members: the tasks; plain (name, lengths, share) tuples do as well.
+      layout: how examples become rows; decides lengths and limits.
+      seed: another seed is another order.
+      block_examples: examples in a block, on average; a block's size differs from it
+        by rounding, by fewer than the number of members.
+      packing: False puts every example in a row of its own.
+
+    Raises:
+      ConfigError: shares that do not sum to 1, or a bad block size.
+      DataError: a member without examples or with a share of zero.
+    """
+
+    def __init__(
+        self,
+        members: Sequence[PlanMember | tuple],
+        layout: Layout,
+        seed: int = 0,
+        block_examples: int = 8192,
+        packing: bool = True,
+    ):
+        self.members = [PlanMember(*member) for member in members]
+        self.layout, self.seed, self.packing = layout, int(seed), packing
+        self.block_examples = int(block_examples)
+        self._check()
+        self.shares = np.array([member.share for member in self.members], np.float64)
+        self.sizes = np.array([len(member.lengths) for member in self.members])
+        self._offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        self._lengths = np.concatenate([member.lengths for member in self.members])
+        # Members start at different places between two whole numbers: with all at 0,
+        # every task with less than one example a block would be late by a block.
+        places = self._shuffled(len(self.members), _PHASE_STREAM, 0, 0)
+        self._phases = (places + 0.5) / len(self.members)
+        self._permutations = _Permutations(self)
+        self._blocks: OrderedDict[int, Block] = OrderedDict()
+        self._row_counts: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def _check(self):
+        if self.block_examples < 1:
+            raise ConfigError(
+                f"block_examples is {self.block_examples}; need 1 or more"
+            )
+        for name, lengths, share, _ in self.members:
+            if not len(lengths):
+                raise DataError("task has no examples", where=name)
+            if not share > 0:
+                raise DataError(f"task has share {share}", where=name)
+        total = sum(member.share for member in self.members)
+        if abs(total - 1) > 1e-6:
+            raise ConfigError(f"shares sum to {total}, not 1")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of everything that decides the order, 16 hex digits."""
+        parts = {
+            "version": PLAN_VERSION,
+            "seed": self.seed,
+            "block_examples": self.block_examples,
+            "packing": self.packing,
+            "layout": dataclasses.asdict(self.layout),
+            "members": [
+                (m.name, m.fingerprint, float(m.share).hex(), _lengths_hash(m.lengths))
+                for m in self.members
+            ],
+        }
+        text = json.dumps(parts, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def order_hash(self, first: int = 4096) -> str:
+        """Hash of the names and indices of the first examples, in order of use."""
+        digest, seen, number = hashlib.sha256(), 0, 0
+        names = [member.name for member in self.members]
+        while seen < first:
+            block = self.block(number)
+            ids = zip(block.members.tolist(), block.examples.tolist(), strict=True)
+            for member, example in list(ids)[: first - seen]:
+                digest.update(f"{names[member]}:{example}\n".encode())
+            seen, number = seen + len(block.members), number + 1
+        return digest.hexdigest()[:16]
+
+    def drawn(self, blocks: int) -> np.ndarray:
+        """Examples taken of each member by the first `blocks` blocks, int64 [m]."""
+        exact = np.float64(blocks) * self.block_examples * self.shares
+        return np.floor(exact + self._phases).astype(np.int64)
+
+    def block(self, number: int) -> Block:
+        """Returns a block; the last few are kept."""
+        with self._lock:
+            if number in self._blocks:
+                self._blocks.move_to_end(number)
+                return self._blocks[number]
+            block = self._make_block(number)
+            self._blocks[number] = block
+            self._row_counts[number] = block.num_rows
+            if len(self._blocks) > _KEPT_BLOCKS:
+                self._blocks.popitem(last=False)
+            return block
+
+    def rows(self, position: Position, count: int) -> tuple[list[Row], Position]:
+        """Returns `count` rows from a position on, and the position behind them."""
+        number, row = position
+        rows: list[Row] = []
+        while len(rows) < count:
+            block = self.block(number)
+            if row >= block.num_rows:
+                number, row = number + 1, 0
+                continue
+            take = min(count - len(rows), block.num_rows - row)
+            rows += [block.row(index) for index in range(row, row + take)]
+            row += take
+        return rows, Position(number, row)
+
+    def advance(self, position: Position, count: int) -> Position:
+        """Returns the position `count` rows further on."""
+        number, row = position[0], position[1] + count
+        while row >= (rows := self._num_rows(number)):
+            number, row = number + 1, row - rows
+        return Position(number, row)
+
+    def position_of(self, step: int, batch_size: int) -> Position:
+        """Returns where batch `step` (from 0) starts; packs the blocks before it."""
+        return self.advance(Position(0, 0), step * batch_size)
+
+    def _num_rows(self, number: int) -> int:
+        if number not in self._row_counts:
+            self.block(number)
+        return self._row_counts[number]
+
+    def _make_block(self, number: int) -> Block:
+        members, examples = self._draw(number)
+        if self.packing:
+            raw = self._lengths[self._offsets[members] + examples]
+            order, starts = pack(self.layout.sizes(raw), self.layout.limits)
+        else:
+            order, starts = np.arange(len(members)), np.arange(len(members) + 1)
+        rows = self._shuffled(len(starts) - 1, _ROWS_STREAM, number, 0)
+        lengths = np.diff(starts)[rows]
+        new_starts = np.concatenate([[0], np.cumsum(lengths)])
+        # Entry j of the shuffled block is entry j - its row's start + the old start.
+        shift = np.repeat(starts[rows] - new_starts[:-1], lengths)
+        order = order[np.arange(len(order)) + shift]
+        return Block(members[order], examples[order], new_starts)
+
+    def _draw(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the members and examples of a block, int32 [n] each, shuffled."""
+        first, last = self.drawn(number), self.drawn(number + 1)
+        counts = last - first
+        members = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+        pieces = [
+            self._permutations.take(member, first[member], counts[member])
+            for member in np.flatnonzero(counts).tolist()
+        ]
+        examples = np.concatenate([*pieces, np.zeros(0, np.int32)]).astype(np.int32)
+        order = self._shuffled(len(members), _ORDER_STREAM, number, 0)
+        return members[order], examples[order]
+
+    def _shuffled(self, size: int, stream: int, a: int, b: int) -> np.ndarray:
+        """Returns a permutation of `size` that depends on (seed, stream, a, b)."""
+        key = np.array([self.seed % 2**64, a], np.uint64)
+        counter = np.array([0, 0, b, stream], np.uint64)
+        bits = np.random.Philox(key=key, counter=counter).random_raw(size)
+        return np.argsort(bits, kind="stable")
+
+
+class _Permutations:
+    """Per-epoch permutations of members, the recently used ones kept."""
+
+    def __init__(self, plan: Plan):
+        self._plan = plan
+        # By name, not by index: another member more does not reorder the others.
+        self._keys = [_name_key(member.name) for member in plan.members]
+        self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
+        self._elements = 0
+
+    def take(self, member: int, start: int, count: int) -> np.ndarray:
+        """Returns examples number `start` to `start + count` a member ever gives."""
+        size = int(self._plan.sizes[member])
+        pieces = []
+        start, end = int(start), int(start + count)
+        while start < end:
+            epoch, place = divmod(start, size)
+            piece = self._get(member, epoch)[place : place + end - start]
+            pieces.append(piece)
+            start += len(piece)
+        return np.concatenate(pieces)
+
+    def _get(self, member: int, epoch: int) -> np.ndarray:
+        key = (member, epoch)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        size = int(self._plan.sizes[member])
+        stream = (_PERMUTATION_STREAM, self._keys[member], epoch)
+        order = self._plan._shuffled(size, *stream).astype(np.int32)
+        self._kept[key] = order
+        self._elements += size
+        while self._elements > _KEPT_PERMUTATION_ELEMENTS and len(self._kept) > 1:
+            self._elements -= len(self._kept.popitem(last=False)[1])
+        return order
+
+
+def _name_key(name: str) -> int:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+
+
+def _lengths_hash(lengths: np.ndarray) -> str:
+    data = np.ascontiguousarray(lengths, "<i4").tobytes()
+    return hashlib.sha256(data).hexdigest()[:16]
