@@ -1,0 +1,163 @@
+"""The training state: step, parameters, optimiser state and random key.
+
+    state = init_state(model, optimizer, jax.random.PRNGKey(0), mesh)
+    logits = model.apply({"params": merge_params(state.params, state.frozen)}, batch)
+
+Parameters that are not trained (the base model under LoRA) live in `frozen`: they have
+no optimiser state, and steps hand them on without touching or copying them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax.traverse_util import flatten_dict, unflatten_dict
+from jax.sharding import Mesh
+
+from flanjax.errors import CheckpointError
+from flanjax.models.build import abstract_params, init_params
+from flanjax.train.mesh import param_shardings, replicated
+from flanjax.train.optim import Optimizer
+
+Trainable = Callable[[Sequence[str]], bool]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that a step changes, and the frozen parameters.
+
+    Attributes:
+      step: int32 scalar, steps done, skipped ones included.
+      params: trained parameters, nested dicts.
+      frozen: the others; same form, {} when all are trained.
+      opt_state: of the trained parameters.
+      rng: uint32 key data; each step folds its number into it.
+    """
+
+    step: Any
+    params: Any
+    frozen: Any
+    opt_state: Any
+    rng: Any
+
+
+def split_params(tree: Mapping[str, Any], trainable: Trainable | None) -> tuple:
+    """Splits nested dicts into (trained, frozen) by a predicate on the path of names.
+
+    `trainable=None` trains everything.
+    """
+    if trainable is None:
+        return dict(tree), {}
+    flat = flatten_dict(tree)
+    chosen = {path: leaf for path, leaf in flat.items() if trainable(path)}
+    rest = {path: leaf for path, leaf in flat.items() if path not in chosen}
+    return unflatten_dict(chosen), unflatten_dict(rest)
+
+
+def merge_params(params: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict:
+    """Undoes `split_params`."""
+    return unflatten_dict(flatten_dict(params) | flatten_dict(frozen))
+
+
+def abstract_state(
+    model: Any, optimizer: Optimizer, mesh: Mesh, trainable: Trainable | None = None
+) -> TrainState:
+    """The state as ShapeDtypeStructs with shardings, computing nothing.
+
+    Raises:
+      ConfigError: a parameter cannot be laid out on the mesh; names it.
+    """
+    shapes, axes = abstract_params(model)
+    params, frozen = split_params(shapes, trainable)
+    params_axes, frozen_axes = split_params(axes, trainable)
+    opt_state = jax.eval_shape(optimizer.init, params)
+    shapes = TrainState(
+        step=jax.ShapeDtypeStruct((), jnp.int32),
+        params=params,
+        frozen=frozen,
+        opt_state=opt_state,
+        rng=jax.ShapeDtypeStruct((2,), jnp.uint32),
+    )
+    shardings = TrainState(
+        step=replicated(mesh),
+        params=param_shardings(params_axes, params, mesh),
+        frozen=param_shardings(frozen_axes, frozen, mesh),
+        opt_state=param_shardings(optimizer.state_axes(params), opt_state, mesh),
+        rng=replicated(mesh),
+    )
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+        shapes,
+        shardings,
+    )
+
+
+def state_shardings(state: TrainState) -> TrainState:
+    """The shardings of an abstract or real state, leaf by leaf."""
+    return jax.tree.map(lambda leaf: leaf.sharding, state)
+
+
+def init_state(
+    model: Any,
+    optimizer: Optimizer,
+    rng: jax.Array,
+    mesh: Mesh,
+    *,
+    params: Mapping[str, Any] | None = None,
+    trainable: Trainable | None = None,
+) -> TrainState:
+    """Makes a sharded state; nothing is ever whole on one device.
+
+    Args:
+      model: as `build_model` makes it.
+      optimizer: as `make_optimizer` makes it.
+      rng: raw key (`jax.random.PRNGKey`) for initialisation and for dropout.
+      mesh: where the state lies; the values do not depend on it.
+      params: given values; those they lack (fresh LoRA adapters) are initialised.
+        They are copied, never donated.
+      trainable: predicate on paths of names; None trains everything.
+
+    Raises:
+      CheckpointError: `params` holds a parameter the model lacks or of another shape.
+    """
+    abstract = abstract_state(model, optimizer, mesh, trainable)
+    wanted = flatten_dict(merge_params(abstract.params, abstract.frozen))
+    given = flatten_dict(params or {})
+    _check_given(given, wanted)
+    missing = {path: leaf for path, leaf in wanted.items() if path not in given}
+    init_rng, state_rng = jax.random.split(rng)
+
+    def init_missing(rng: jax.Array) -> dict:
+        values = flatten_dict(init_params(model, rng)[0])
+        return {path: values[path] for path in missing}
+
+    shardings = {path: leaf.sharding for path, leaf in missing.items()}
+    flat = jax.jit(init_missing, out_shardings=shardings)(init_rng) if missing else {}
+    for path, value in given.items():
+        # A copy of its own: steps donate it, and the caller may still need his.
+        value = value.astype(wanted[path].dtype)
+        flat[path] = jax.device_put(value, wanted[path].sharding, may_alias=False)
+    values, frozen = split_params(unflatten_dict(flat), trainable)
+    init_optimizer = jax.jit(
+        optimizer.init, out_shardings=state_shardings(abstract.opt_state)
+    )
+    return TrainState(
+        step=jax.device_put(jnp.zeros((), jnp.int32), replicated(mesh)),
+        params=values,
+        frozen=frozen,
+        opt_state=init_optimizer(values),
+        rng=jax.device_put(state_rng, replicated(mesh)),
+    )
+
+
+def _check_given(given: Mapping, wanted: Mapping) -> None:
+    for path, value in given.items():
+        expected = wanted[path].shape if path in wanted else "absent"
+        if expected != tuple(value.shape):
+            raise CheckpointError(
+                f"the weights do not fit the model: {'/'.join(path)} is "
+                f"{tuple(value.shape)} in the weights and {expected} in the model",
+                fix="choose the model configuration these weights were made with",
+            )

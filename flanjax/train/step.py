@@ -1,0 +1,160 @@
+"""One training step and one evaluation step, pure and compiled with shardings.
+
+    train_step = make_train_step(model, optimizer, loss_config, mesh, shardings)
+    state, metrics = train_step(state, batch)       # the old state is donated
+
+Microbatches are parts of one batch: losses and gradients are summed over them and
+divided once, by the weight of the whole batch, so their number changes no result.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from flanjax.models.loss import LossConfig, loss_and_metrics, normalizer
+from flanjax.train.mesh import BATCH_AXES, batch_sharding, replicated
+from flanjax.train.optim import Optimizer
+from flanjax.train.state import TrainState, merge_params
+
+Batch = Mapping[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+def make_train_step(
+    model: Any,
+    optimizer: Optimizer,
+    loss_config: LossConfig,
+    mesh: Mesh,
+    shardings: TrainState,
+    *,
+    microbatches: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """Compiles (state, batch) -> (state, metrics).
+
+    Args:
+      model: as `build_model` makes it.
+      optimizer: as `make_optimizer` makes it.
+      loss_config: loss and its normaliser.
+      mesh: devices.
+      shardings: of the state, as `state_shardings` gives them.
+      microbatches: parts the batch is processed in; `check_batch_size` says whether
+        the batch divides.
+
+    Returns:
+      A function that donates the state (not its frozen parameters). A step whose loss
+      or gradient norm is not finite changes nothing but `state.step`. Metrics are
+      float32 device scalars: loss and z_loss (means per target token), loss_sum (as
+      the loss has it, not divided), weight_sum, accuracy, grad_norm (before clipping),
+      learning_rate and skipped (0 or 1).
+    """
+    rows = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
+    drops = model.config.dropout_rate > 0
+
+    def gradient(params: Any, frozen: Any, part: Batch, rng: jax.Array):
+        """Sums of one microbatch (the loss among them) and gradients of the loss."""
+
+        def loss(params: Any):
+            return loss_and_metrics(
+                model,
+                merge_params(params, frozen),
+                part,
+                loss_config,
+                dropout_rng=rng if drops else None,
+            )
+
+        (loss_sum, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        return sums | {"loss_sum": loss_sum}, grads
+
+    def accumulate(params: Any, frozen: Any, batch: Batch, rng: jax.Array):
+        if microbatches == 1:
+            return gradient(params, frozen, batch, rng)
+
+        def add(total: Any, part: tuple[Batch, jax.Array]):
+            return jax.tree.map(jnp.add, total, gradient(params, frozen, *part)), None
+
+        parts = {k: _parts(x, microbatches, rows) for k, x in batch.items()}
+        scanned = (parts, jax.random.split(rng, microbatches))
+        first = jax.tree.map(lambda x: x[0], scanned)
+        shapes = jax.eval_shape(gradient, params, frozen, *first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(add, zeros, scanned)[0]
+
+    def step(state: TrainState, frozen: Any, batch: Batch):
+        rng = jax.random.fold_in(state.rng, state.step)
+        sums, grads = accumulate(state.params, frozen, batch, rng)
+        divisor = normalizer(loss_config, sums)
+        # A batch without any target has sums of zero, which should stay zero.
+        divisor = jnp.where(divisor == 0, 1.0, divisor)
+        grads = jax.tree.map(lambda g: g / divisor, grads)
+        return _update(optimizer, state, sums, grads)
+
+    changing = shardings.replace(frozen={})
+    compiled = jax.jit(
+        step,
+        in_shardings=(changing, shardings.frozen, batch_sharding(mesh)),
+        out_shardings=(changing, replicated(mesh)),
+        donate_argnums=0,
+    )
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        new, metrics = compiled(state.replace(frozen={}), state.frozen, dict(batch))
+        return new.replace(frozen=state.frozen), metrics
+
+    return train_step
+
+
+def make_eval_step(
+    model: Any, loss_config: LossConfig
+) -> Callable[[Any, Batch], dict[str, jax.Array]]:
+    """Compiles (params, batch) -> sums to add over batches, without dropout.
+
+    `loss_sum / sequences` is the mean loss and `correct / weight_sum` the accuracy.
+    """
+
+    @jax.jit
+    def eval_step(params: Any, batch: Batch) -> dict[str, jax.Array]:
+        loss_sum, sums = loss_and_metrics(model, params, batch, loss_config)
+        return sums | {"loss_sum": loss_sum}
+
+    return eval_step
+
+
+def _parts(x: jax.Array, count: int, sharding: NamedSharding) -> jax.Array:
+    """Splits rows [batch, ...] into [count, batch / count, ...].
+
+    Part i takes rows i, i + count, ...: each device cuts its own rows, so that every
+    part is spread over all devices and nothing moves between them.
+    """
+    parts = x.reshape(x.shape[0] // count, count, *x.shape[1:]).swapaxes(0, 1)
+    return jax.lax.with_sharding_constraint(parts, sharding)
+
+
+def _update(
+    optimizer: Optimizer, state: TrainState, sums: Metrics, grads: Any
+) -> tuple[TrainState, Metrics]:
+    """Applies the gradients unless they or the loss are not finite."""
+    norm = optax.global_norm(grads)
+    finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss_sum"])
+    updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+    new = (optax.apply_updates(state.params, updates), opt_state)
+    old = (state.params, state.opt_state)
+    params, opt_state = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    # The weight that `loss_sum` has: of examples where each counts the same, else
+    # of tokens.
+    weight = jnp.maximum(sums["sequences"], 1e-9)
+    metrics = {
+        "loss": sums["loss_sum"] / weight,
+        "z_loss": sums["z_loss"] / weight,
+        "loss_sum": sums["loss_sum"],
+        "weight_sum": sums["weight_sum"],
+        "accuracy": sums["correct"] / jnp.maximum(sums["weight_sum"], 1e-9),
+        "grad_norm": norm,
+        "learning_rate": optimizer.schedule(state.opt_state.count),
+        "skipped": 1.0 - finite.astype(jnp.float32),
+    }
+    state = state.replace(step=state.step + 1, params=params, opt_state=opt_state)
+    return state, metrics
