@@ -17,6 +17,7 @@ import struct
 import typing
 from pathlib import Path
 
+from flanjax.data.fetch import fetched_path
 from flanjax.data.vocabulary import TokenizerVocabulary
 from flanjax.errors import CheckpointError, ConfigError, nearest
 
@@ -117,6 +118,25 @@ def _code(kind: int) -> str:
     return _WIDE_SCALARS[kind]
 
 
+def gguf_path(name: str | Path) -> Path:
+    """Returns the path of a GGUF file, or of a fetched one by its name ("smollm2").
+
+    Raises:
+      ConfigError: there is no such file.
+      DataError: it is to be fetched first.
+    """
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix != ".gguf" and len(path.parts) == 1:
+        return fetched_path(str(name))
+    raise ConfigError(
+        "GGUF file not found",
+        where=str(path),
+        fix="correct the path; relative ones start at the working directory",
+    )
+
+
 def read_header(path: str | Path) -> Header:
     """Returns a GGUF file's metadata and tensor table.
 
@@ -162,11 +182,11 @@ def _parse(path: Path, cursor: _Cursor) -> Header:
     return Header(path, metadata, tensors)
 
 
-def load_tokenizer(path: Path, spec: str) -> TokenizerVocabulary:
+def load_tokenizer(path: str | Path, spec: str) -> TokenizerVocabulary:
     """Returns the BPE vocabulary in a GGUF file.
 
     Args:
-      path: the file.
+      path: the file, or the name of a fetched one.
       spec: the vocabulary's spec.
 
     Raises:
@@ -174,13 +194,13 @@ def load_tokenizer(path: Path, spec: str) -> TokenizerVocabulary:
         that is not known here.
       CheckpointError: the file cannot be read, or has no tokenizer.
     """
-    header = read_header(path)
+    header = read_header(gguf_path(path))
     model = header.require("tokenizer.ggml.model")
     if model != "gpt2":
         raise ConfigError(
             f"the GGUF file's tokenizer is of kind '{model}'; only byte-level BPE "
             "('gpt2') can be read",
-            where=str(path),
+            where=str(header.path),
             fix="use the model's own files: tokenizer:PATH or sentencepiece:PATH.model",
         )
     tokenizer = _build_tokenizer(header)

@@ -314,11 +314,7 @@ def load_vocabulary(spec: str) -> Vocabulary:
         return _load_tokenizer(spec, _existing(path, spec))
     from flanjax.data import gguf_tokenizer
 
-    if not Path(path).is_file() and not path.endswith(".gguf"):
-        from flanjax.data.fetch import fetched_path
-
-        path = fetched_path(path)
-    return gguf_tokenizer.load_tokenizer(_existing(path, spec), spec)
+    return gguf_tokenizer.load_tokenizer(path, spec)
 
 
 def _load_tokenizer(spec: str, path: Path) -> TokenizerVocabulary:
