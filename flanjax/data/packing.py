@@ -42,6 +42,7 @@ def pack(sizes: np.ndarray, limits: tuple[int, int]) -> tuple[np.ndarray, np.nda
     sizes = np.asarray(sizes, np.int64).reshape(-1, 2)
     if (sizes > np.asarray(limits)).any() or (sizes < 0).any():
         raise ValueError(f"sizes must lie between 0 and {limits}")
+    limits = int(limits[0]), int(limits[1])
     demand = sizes.sum(axis=0) / np.maximum(limits, 1)
     if demand[1] > demand[0]:
         sizes, limits = sizes[:, ::-1], (limits[1], limits[0])

@@ -192,12 +192,11 @@ class Plan:
         rows: list[Row] = []
         while len(rows) < count:
             block = self.block(number)
-            if row >= block.num_rows:
-                number, row = number + 1, 0
-                continue
-            take = min(count - len(rows), block.num_rows - row)
+            take = max(0, min(count - len(rows), block.num_rows - row))
             rows += [block.row(index) for index in range(row, row + take)]
             row += take
+            if row >= block.num_rows:
+                number, row = number + 1, 0
         return rows, Position(number, row)
 
     def advance(self, position: Position, count: int) -> Position:

@@ -1,7 +1,8 @@
-"""A tokenizer of a few tokens, made by the test."""
+"""A tokenizer of a few tokens and a prepared store, made by the test."""
 
 import json
 
+import numpy as np
 import pytest
 
 
@@ -35,3 +36,50 @@ def tiny_tokenizer(tmp_path):
     }
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
     return directory
+
+
+@pytest.fixture
+def make_resolved(tmp_path):
+    """Returns a function that writes a store: {name: (examples, share)} -> resolved.
+
+    The first input token of an example says which member it is from, the second which
+    example it is.
+    """
+    from flanjax.data.store import (
+        STORE_VERSION,
+        Example,
+        Member,
+        ResolvedMixture,
+        TaskWriter,
+    )
+
+    def make(tasks: dict[str, tuple[int, float]], inputs=(2, 20), targets=(1, 6)):
+        random = np.random.default_rng(0)
+        members = []
+        for number, (name, (size, share)) in enumerate(tasks.items()):
+            path = f"tasks/{name}/train-0"
+            (tmp_path / path).mkdir(parents=True)
+            writer = TaskWriter(tmp_path / path)
+            for index in range(size):
+                tokens = random.integers(5, 99, random.integers(*inputs))
+                tokens[:2] = [1000 + number, 10_000 + index]
+                target = random.integers(5, 99, random.integers(*targets))
+                meta = {"row_id": f"{name}:{index}"}
+                writer.add(Example(tokens.astype("i4"), target.astype("i4"), meta))
+            info = writer.finish({"task": name})
+            members.append(
+                Member(name, share, share, None, size, path, f"fp-{name}", info)
+            )
+        return ResolvedMixture(
+            version=STORE_VERSION,
+            name="mix",
+            vocabulary={"spec": "bytes", "fingerprint": "f", "size": 384},
+            seed=0,
+            passes=1,
+            members=tuple(members),
+            validation=(),
+            evals=(),
+            files={},
+        )
+
+    return make

@@ -1,0 +1,78 @@
+"""Packing by lengths: loses nothing, exceeds nothing, wastes little."""
+
+import time
+
+import numpy as np
+import pytest
+
+from flanjax.data.packing import pack
+
+
+def flan_like(count: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
+    """Inputs of mean 150 and targets of mean 20 * scale, long-tailed."""
+    random = np.random.default_rng(seed)
+    inputs = np.exp(random.normal(np.log(150) - 0.4, 0.9, count))
+    targets = np.exp(random.normal(np.log(20 * scale) - 0.5, 1.0, count))
+    sizes = np.stack([inputs.clip(2, 1024), targets.clip(2, 256)], axis=1)
+    return sizes.astype(np.int32)
+
+
+def row_sums(sizes, order, starts):
+    return np.add.reduceat(sizes[order].astype(np.int64), starts[:-1], axis=0)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_example_is_in_one_row_and_no_row_exceeds_a_limit(seed):
+    random = np.random.default_rng(seed)
+    limits = tuple(random.integers(1, 60, 2))
+    sizes = random.integers(0, np.array(limits) + 1, (random.integers(1, 300), 2))
+    order, starts = pack(sizes, limits)
+    assert sorted(order.tolist()) == list(range(len(sizes)))
+    assert starts[0] == 0 and starts[-1] == len(sizes) and (np.diff(starts) > 0).all()
+    assert (row_sums(sizes, order, starts) <= limits).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "limits", "fill"),
+    [
+        (flan_like(32768), (1024, 256), 0.98),
+        (flan_like(8192), (1024, 256), 0.97),
+        (flan_like(32768, scale=3), (1024, 256), 0.94),
+        (flan_like(32768) * [1, 0], (1024, 0), 0.995),
+    ],
+    ids=["flan", "small block", "targets are scarce", "one budget"],
+)
+def test_fill_is_close_to_the_bound(sizes, limits, fill):
+    _, starts = pack(sizes, limits)
+    sums = sizes.sum(axis=0)
+    bound = max(sums[i] / limits[i] for i in range(2) if limits[i])
+    assert bound / (len(starts) - 1) >= fill
+
+
+def test_packing_is_deterministic_and_fast():
+    sizes = flan_like(65536)
+    start = time.process_time()
+    first = pack(sizes, (1024, 256))
+    seconds = time.process_time() - start
+    second = pack(sizes.copy(), (1024, 256))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+    assert seconds < 1, f"{len(sizes) / seconds:.0f} examples/s"
+
+
+def test_worst_cases_stay_fast():
+    count = np.arange(20_000)
+    sizes = np.stack([1 + count % 1000, 256 - count % 4], axis=1)
+    start = time.process_time()
+    _, starts = pack(sizes, (1024, 256))
+    assert len(starts) - 1 == len(sizes)
+    assert time.process_time() - start < 5
+
+
+def test_an_example_beyond_a_limit_is_refused():
+    with pytest.raises(ValueError, match="between 0 and"):
+        pack(np.array([[5, 1]]), (4, 4))
+
+
+def test_no_examples_make_no_rows():
+    order, starts = pack(np.zeros((0, 2), int), (4, 4))
+    assert len(order) == 0 and starts.tolist() == [0]
