@@ -269,9 +269,7 @@ class _Reader:
                 )
         if "prompt_types" in merged:
             merged["prompt_types"] = tuple(merged["prompt_types"])
-        return Template(
-            id=f"{group}/{index}", where=f"{self.path.name}:{line}", **merged
-        )
+        return Template(id=f"{group}/{index}", where=f"{self.path}:{line}", **merged)
 
     def _check(
         self, group: str, index: int | None, key: str, value: Any, known: Iterable[str]

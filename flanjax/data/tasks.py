@@ -1,0 +1,395 @@
+"""Instruction tasks: rows and templates as SeqIO Tasks, one for each prompt type.
+
+    add_instruction_task(
+        "boolq", source, TemplateFile(path)["boolq"],
+        TaskInfo("starter", "boolq", "yes_no", licence="CC BY-SA 3.0"),
+        has_options=True)
+    seqio.get_mixture_or_task("boolq_fs_opt").get_dataset(None, "train", seed=0)
+
+Registering reads nothing; files are opened when a dataset is built. The prompt types
+are FLAN's: zero-shot and few-shot, with the options shown or not. Chain-of-thought
+tasks are tasks whose templates put a rationale into the target.
+
+Examples hold, beside SeqIO's inputs and targets: row_id, template_id, prompt_type,
+task_name, shot_ids, choices (what the target would be for each option; none when
+`cot`, where it would give the rationale away) and references (for each accepted
+answer).
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import seqio
+import tensorflow as tf
+
+from flanjax.data.fewshot import FewShot, choose_shots
+from flanjax.data.identity import digest
+from flanjax.data.options import FIXED_STYLE, draw_styles
+from flanjax.data.render import Renderer, ShotAssembler, rows_dataset
+from flanjax.data.rows import assign_templates, load_table, task_rng, template_fields
+from flanjax.data.seqio_vocabulary import LazyVocabulary
+from flanjax.data.sources import Source
+from flanjax.data.templates import (
+    OPTIONS,
+    PROMPT_TYPES,
+    Template,
+    TemplateGroup,
+    check_no_options,
+)
+from flanjax.errors import ConfigError, DataError, nearest
+
+# Part of every fingerprint: raise it when the same input gives other examples.
+RENDER_VERSION = 1
+
+_ASSIGNMENTS = ("round_robin", "random", "all")
+_STYLES = ("fixed", "random")
+
+
+@dataclass(frozen=True)
+class TaskInfo:
+    """What a task is about.
+
+    Args:
+      collection: the collection it belongs to, "flan2021".
+      dataset: the dataset, "boolq"; held-out sets are held out by dataset.
+      category: kind of task, "reading comprehension".
+      languages: ISO codes.
+      licence: of the data.
+    """
+
+    collection: str
+    dataset: str
+    category: str
+    languages: tuple[str, ...] = ("en",)
+    licence: str = "unknown"
+
+
+@dataclass(frozen=True, eq=False)
+class InstructionTask:
+    """One prompt type of one dataset; the fields are `add_instruction_task`'s."""
+
+    base: str
+    prompt_type: str
+    source: Source
+    template_source: TemplateGroup | tuple[Template, ...]
+    info: TaskInfo
+    few_shot: FewShot
+    exemplar_split: str | None
+    option_style: str
+    template_assignment: str
+    has_options: bool
+    cot: bool
+    answer_field: str
+    option_fields: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the SeqIO Task."""
+        return f"{self.base}_{self.prompt_type}"
+
+    @property
+    def is_few_shot(self) -> bool:
+        """Whether prompts have exemplars."""
+        return self.prompt_type.startswith("fs")
+
+    def templates(self) -> tuple[Template, ...]:
+        """Reads the templates of this prompt type.
+
+        Raises:
+          DataError: a bad file, none for this type, or a no-option form that would
+            show options.
+        """
+        source = self.template_source
+        loaded = source.load() if isinstance(source, TemplateGroup) else source
+        templates = tuple(t for t in loaded if self.prompt_type in t.prompt_types)
+        where = loaded[0].where if loaded else self.base
+        if not templates:
+            raise DataError(
+                f"no template for {self.name}",
+                where=where,
+                fix=f'allow "{self.prompt_type}" in the prompt_types of a template',
+            )
+        if self.prompt_type.endswith("noopt"):
+            templates = tuple(t.without_options() for t in templates)
+            for template in templates:
+                check_no_options(template, self.option_fields)
+        elif self.has_options and not any(OPTIONS in t.fields for t in templates):
+            raise DataError(
+                f"no template of {self.name} shows the options",
+                where=where,
+                fix="write {options_} where they belong, or set has_options=False",
+            )
+        return templates
+
+    def fingerprint(self, split: str) -> str:
+        """Returns a digest of all that the rendered examples of a split depend on."""
+        parts = [
+            RENDER_VERSION,
+            self.name,
+            self.source.fingerprint(split),
+            [template.hash for template in self.templates()],
+            [self.template_assignment, self.cot, self.answer_field],
+        ]
+        if self.is_few_shot:
+            pool = self.source.fingerprint(self.exemplar_split or split)
+            parts += [asdict(self.few_shot), pool]
+        if self.prompt_type == "zs_opt":
+            parts.append(self.option_style)
+        return digest(*parts)
+
+
+_TASKS: dict[str, InstructionTask] = {}
+
+
+def add_instruction_task(
+    name: str,
+    source: Source,
+    templates: TemplateGroup | Sequence[Template],
+    info: TaskInfo,
+    *,
+    has_options: bool = False,
+    prompt_types: Sequence[str] | None = None,
+    few_shot: FewShot | None = None,
+    exemplar_split: str | None = None,
+    option_style: str = "fixed",
+    template_assignment: str = "round_robin",
+    cot: bool = False,
+    answer_field: str = "answer",
+    option_fields: Sequence[str] = (),
+) -> tuple[str, ...]:
+    """Registers a dataset as SeqIO Tasks named `<name>_<prompt type>`.
+
+    Args:
+      name: base of the tasks' names.
+      source: where rows come from; each split of it is a split of the tasks.
+      templates: `TemplateFile(path)[group]`, or templates made in Python.
+      info: what it is about.
+      has_options: whether rows have `options` that templates show.
+      prompt_types: of zs_opt, zs_noopt, fs_opt, fs_noopt. By default, as in FLAN: all
+        four with options, zs_opt and fs_opt with `cot`, else zs_noopt and fs_noopt.
+      few_shot: number of exemplars and token budget; default `FewShot()`.
+      exemplar_split: split that exemplars come from; default the query's own.
+      option_style: "fixed", or "random" for a format drawn for each example of zs_opt
+        (exemplars and their queries always have the fixed one).
+      template_assignment: "round_robin" over the shuffled rows, "random", or "all".
+      cot: whether targets hold a rationale.
+      answer_field: the field that `options` and `references` are alternatives of.
+      option_fields: other fields that give the options away; no-option templates must
+        not use them.
+
+    Returns:
+      Names of the registered tasks.
+
+    Raises:
+      ConfigError: an unknown choice, or a name that is taken.
+    """
+    if prompt_types is None:
+        prompt_types = PROMPT_TYPES if has_options else ("zs_noopt", "fs_noopt")
+        prompt_types = ("zs_opt", "fs_opt") if cot else prompt_types
+    for value in prompt_types:
+        _one_of(value, PROMPT_TYPES, "prompt type", name)
+    _one_of(option_style, _STYLES, "option_style", name)
+    _one_of(template_assignment, _ASSIGNMENTS, "template_assignment", name)
+    if exemplar_split is not None:
+        _one_of(exemplar_split, source.splits, "exemplar_split", name)
+    if not isinstance(templates, TemplateGroup):
+        templates = tuple(templates)
+    tasks = [
+        InstructionTask(
+            base=name,
+            prompt_type=prompt_type,
+            source=source,
+            template_source=templates,
+            info=info,
+            few_shot=few_shot or FewShot(),
+            exemplar_split=exemplar_split,
+            option_style=option_style,
+            template_assignment=template_assignment,
+            has_options=has_options,
+            cot=cot,
+            answer_field=answer_field,
+            option_fields=tuple(option_fields),
+        )
+        for prompt_type in prompt_types
+    ]
+    for task in tasks:
+        _register(task)
+    return tuple(task.name for task in tasks)
+
+
+def task_names() -> tuple[str, ...]:
+    """Returns the names of all registered instruction tasks, in order."""
+    return tuple(_TASKS)
+
+
+def task_info(name: str) -> dict[str, Any]:
+    """Returns what is known about a task; reads its templates, but no rows.
+
+    Raises:
+      ConfigError: there is no such task.
+    """
+    task = _get(name)
+    return {
+        "name": name,
+        "base": task.base,
+        "prompt_type": task.prompt_type,
+        **asdict(task.info),
+        "splits": task.source.splits,
+        "cot": task.cot,
+        "few_shot": asdict(task.few_shot) if task.is_few_shot else None,
+        "exemplar_split": task.exemplar_split,
+        "option_style": task.option_style if task.prompt_type == "zs_opt" else "fixed",
+        "template_assignment": task.template_assignment,
+        "template_file": str(getattr(task.template_source, "path", "")) or None,
+        "template_hashes": {t.id: t.hash for t in task.templates()},
+        "fingerprint": task.fingerprint,
+    }
+
+
+def task_fingerprint(name: str, split: str) -> str:
+    """Returns a digest that changes when a task's examples can have changed.
+
+    Seed and vocabulary are the caller's to add.
+    """
+    return _get(name).fingerprint(split)
+
+
+def _get(name: str) -> InstructionTask:
+    if name not in _TASKS:
+        raise ConfigError(
+            f"no instruction task '{name}'.{nearest(name, _TASKS)}",
+            fix="import the module that registers it, or correct the name",
+        )
+    return _TASKS[name]
+
+
+def _one_of(value: str, known: Sequence[str], what: str, task: str) -> None:
+    if value not in known:
+        raise ConfigError(
+            f"unknown {what} '{value}'.{nearest(value, known)}",
+            where=f"task {task}",
+            fix=f"use one of: {', '.join(known)}",
+        )
+
+
+def _register(task: InstructionTask) -> None:
+    if task.name in seqio.TaskRegistry.names():
+        raise ConfigError(
+            f"a task named '{task.name}' exists already",
+            where=f"task {task.base}",
+            fix="choose another name",
+        )
+    steps: list[Callable] = [functools.partial(_render, task=task)]
+    if task.is_few_shot:
+        steps.append(functools.partial(_assemble, task=task))
+    feature = seqio.Feature(LazyVocabulary(), add_eos=True)
+    seqio.TaskRegistry.add(
+        task.name,
+        source=_RowSource(task),
+        output_features={"inputs": feature, "targets": feature},
+        preprocessors=[
+            *steps,
+            seqio.preprocessors.tokenize,
+            seqio.CacheDatasetPlaceholder(),
+            seqio.preprocessors.append_eos_after_trim,
+        ],
+    )
+    _TASKS[task.name] = task
+
+
+class _RowSource(seqio.DataSource):
+    """SeqIO's view of a source: rows with template, style and exemplars chosen."""
+
+    def __init__(self, task: InstructionTask):
+        super().__init__(splits=task.source.splits)
+        self._task = task
+
+    @property
+    def supports_arbitrary_sharding(self) -> bool:
+        return False
+
+    def list_shards(self, split: str) -> Sequence[str]:
+        return [split]
+
+    def num_input_examples(self, split: str) -> int:
+        templates = self._task.templates()
+        rows = len(load_table(self._task.source, split, templates, "").row_ids)
+        return rows * (len(templates) if self._all else 1)
+
+    @property
+    def _all(self) -> bool:
+        return self._task.template_assignment == "all"
+
+    def get_dataset(
+        self, split="train", shuffle=True, seed=None, shard_info=None, **unused
+    ) -> tf.data.Dataset:
+        """Makes the dataset; the same seed gives the same, None counts as 0."""
+        del shard_info, unused  # SeqIO shards the examples of a single shard itself.
+        task, templates = self._task, self._task.templates()
+        rng = task_rng(None if seed is None else int(seed), task.name, split)
+        table = load_table(task.source, split, templates, task.answer_field)
+        rows, numbers, order = assign_templates(
+            len(table.row_ids), len(templates), task.template_assignment, rng
+        )
+        styles = np.tile(np.array(FIXED_STYLE, np.int32), (len(rows), 1))
+        if task.prompt_type == "zs_opt" and task.option_style == "random":
+            styles = draw_styles(len(rows), rng)
+        shots = pool = None
+        if task.is_few_shot:
+            pool = load_table(
+                task.source,
+                task.exemplar_split or split,
+                templates,
+                task.answer_field,
+            )
+            shots = choose_shots(
+                [table.keys[row] for row in rows],
+                pool.keys,
+                [table.groups[row] for row in rows],
+                pool.groups,
+                task.few_shot,
+                rng,
+            )
+        order = order if shuffle else np.arange(len(rows))
+        chosen = {"row": rows, "template": numbers, "style": styles}
+        chosen = {name: column[order] for name, column in chosen.items()}
+        shots = None if shots is None else shots[order]
+        return rows_dataset(table, chosen, shots, pool)
+
+
+def _render(dataset: tf.data.Dataset, *, task: InstructionTask) -> tf.data.Dataset:
+    templates = task.templates()
+    renderer = Renderer(
+        templates, template_fields(templates), task.answer_field, choices=not task.cot
+    )
+
+    def render(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rendered = {
+            **renderer.query(example),
+            "row_id": example["row_id"],
+            "prompt_type": tf.constant(task.prompt_type),
+            "task_name": tf.constant(task.name),
+            "shot_ids": tf.constant([], tf.string),
+        }
+        if task.is_few_shot:
+            inputs, targets = renderer.shots(example)
+            rendered |= {"shot_inputs": inputs, "shot_targets": targets}
+            rendered |= {name: example[name] for name in ("shot_ids", "template")}
+        return rendered
+
+    return dataset.map(render, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _assemble(
+    dataset: tf.data.Dataset,
+    output_features: dict[str, seqio.Feature],
+    *,
+    task: InstructionTask,
+) -> tf.data.Dataset:
+    vocabulary = output_features["inputs"].vocabulary
+    assemble = ShotAssembler(task.templates(), task.few_shot.max_tokens, vocabulary)
+    dataset = dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE)
+    return dataset.filter(lambda example: tf.size(example["shot_ids"]) > 0)
