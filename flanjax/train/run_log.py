@@ -1,0 +1,151 @@
+"""What a step leaves behind: the progress line, metrics.jsonl, TensorBoard, the ledger.
+
+    step 12/300  4%  loss 2.314  lr 1.0e-03  151 tok/s  wait 0 ms  mfu 38%  ETA 4:10
+
+Device values are fetched one step late, so that the device never waits for the host.
+"""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from flanjax.config import RunConfig
+from flanjax.data.loader import Batch
+from flanjax.progress import Progress
+from flanjax.train.metrics import MetricWriter
+from flanjax.train.rundir import RunDir, write_json
+from flanjax.train.setup import Training
+
+ETA_STEPS = 20  # Steps the ETA's pace is averaged over.
+
+
+class RunLog:
+    """Writes the record of a run while it goes on."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        training: Training,
+        run_dir: RunDir,
+        progress: Progress,
+    ):
+        self._config, self._training = config, training
+        self._run_dir, self._progress = run_dir, progress
+        self._writer = MetricWriter(run_dir.path, start_step=training.start_step)
+        self._counts = training.counts.copy()
+        self._pending: tuple[int, Any, Batch, float] | None = None
+        self._pace: list[float] = []
+        self._last = time.monotonic()
+        self._scores: dict[str, float] = {}
+        self.skipped_in_a_row = 0
+        self._write_ledger()
+
+    def step(self, step: int, metrics: Any, batch: Batch, waited: float) -> None:
+        """Notes a dispatched step and logs the one before it.
+
+        Args:
+          step: steps done including this one.
+          metrics: device scalars of the step.
+          batch: what it was trained on.
+          waited: seconds the step waited for its batch.
+        """
+        self._counts += batch.counts
+        self.flush()
+        self._pending = (step, metrics, batch, waited)
+
+    def flush(self) -> None:
+        """Fetches and logs the pending step, if there is one."""
+        if self._pending is None:
+            return
+        step, metrics, batch, waited = self._pending
+        self._pending = None
+        values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+        now = time.monotonic()
+        seconds, self._last = now - self._last, now
+        spent = self._progress.seconds
+        spent["training"] = spent.get("training", 0.0) + seconds
+        self.skipped_in_a_row = (
+            self.skipped_in_a_row + 1 if values.get("skipped") else 0
+        )
+        used = _nonpadding(batch.features)
+        tokens, flops = sum(used.values()), self._training.flops(**used)
+        values |= {
+            "tokens": tokens,
+            "tokens_per_second": tokens / seconds,
+            "step_seconds": seconds,
+            "data_wait_seconds": waited,
+            "mfu": flops / seconds / self._training.peak,
+        }
+        self._pace = [*self._pace, seconds][-ETA_STEPS:]
+        if step % self._config.log_period == 0 or step == self._config.train_steps:
+            self._writer.write(step, "train", values | {"batch_hash": batch.hash})
+            self._progress.line(self._line(step, values))
+            self._run_dir.status(steps_done=step)
+
+    def evaluation(self, step: int, scores: dict[str, dict[str, Any]]) -> None:
+        """Writes one evaluation's scores everywhere they are looked for."""
+        flat = {
+            f"{name}/{metric}": score["value"]
+            for name, metrics in scores.items()
+            for metric, score in metrics.items()
+        }
+        validation = {k: v for k, v in flat.items() if k.startswith("validation/")}
+        self._writer.write(step, "validation", validation)
+        evals = {k: v for k, v in flat.items() if k not in validation}
+        self._writer.write(step, "eval", evals)
+        self._run_dir.results(step, scores)
+        self._write_ledger()
+        self._scores = flat
+        for name, metrics in scores.items():
+            shown = ", ".join(f"{m} {s['value']:.3f}" for m, s in metrics.items())
+            self._progress.line(f"  step {step}  {name}: {shown}")
+        self._last = time.monotonic()
+
+    def counts(self) -> list[int]:
+        """Examples trained on so far, per task; kept in checkpoints."""
+        return self._counts.tolist()
+
+    def best_metrics(self) -> dict[str, float]:
+        """The last evaluation's scores, by which the best checkpoint is kept."""
+        return self._scores
+
+    def finish(self) -> None:
+        """Logs what is pending and writes the realised shares."""
+        self.flush()
+        self._write_ledger()
+        self._writer.close()
+
+    def _write_ledger(self) -> None:
+        total = max(1, int(self._counts.sum()))
+        rows = [
+            row | {"realised_examples": int(n), "realised_share": n / total}
+            for row, n in zip(self._training.ledger, self._counts, strict=True)
+        ]
+        write_json(
+            self._run_dir.path / "ledger.json",
+            {"mixture": self._training.resolved.name, "members": rows},
+        )
+
+    def _line(self, step: int, values: dict[str, float]) -> str:
+        total = self._config.train_steps
+        eta = (total - step) * float(np.median(self._pace))
+        skipped = "  SKIPPED: not finite" if values.get("skipped") else ""
+        return (
+            f"step {step}/{total} {100 * step // total:3d}%  "
+            f"loss {values['loss']:.4f}  lr {values['learning_rate']:.1e}  "
+            f"{values['tokens_per_second']:.0f} tok/s  "
+            f"wait {1000 * values['data_wait_seconds']:.0f} ms  "
+            f"mfu {100 * values['mfu']:.0f}%  "
+            f"ETA {int(eta // 60)}:{int(eta % 60):02d}{skipped}"
+        )
+
+
+def _nonpadding(features: dict[str, np.ndarray]) -> dict[str, int]:
+    """Tokens that are not padding, by the stack that reads them."""
+    return {
+        f"{stack}_tokens": int((features[f"{stack}_segment_ids"] > 0).sum())
+        for stack in ("encoder", "decoder")
+        if f"{stack}_segment_ids" in features
+    }

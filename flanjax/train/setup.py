@@ -1,0 +1,316 @@
+"""Everything a training run needs before its first step, built from its configuration.
+
+Order: data (prepared if need be), plan and guards, mesh and model, state from a
+checkpoint of the run or from initial weights, compiled functions, evaluator. Whatever
+can be refused is refused here, before anything is compiled.
+"""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flanjax.config import RunConfig
+from flanjax.convert.weights import import_weights
+from flanjax.data.ensure import ensure_prepared
+from flanjax.data.guards import check_lengths
+from flanjax.data.layout import Layout, make_layout
+from flanjax.data.ledger import ledger
+from flanjax.data.plan import Plan, Position
+from flanjax.data.store import ResolvedMixture, plan_members
+from flanjax.data.vocabulary import Vocabulary, load_vocabulary
+from flanjax.errors import CheckpointError, ConfigError
+from flanjax.eval.evaluator import Evaluator
+from flanjax.models.build import abstract_params, build_model
+from flanjax.models.lora import is_lora
+from flanjax.progress import Progress
+from flanjax.train.checkpoint import Checkpointer
+from flanjax.train.flops import step_flops
+from flanjax.train.interrupt import InterruptGuard
+from flanjax.train.mesh import batch_sharding, check_batch_size, make_mesh
+from flanjax.train.optim import Optimizer, make_optimizer
+from flanjax.train.peak import peak_flops
+from flanjax.train.rundir import RunDir, read_json
+from flanjax.train.state import (
+    TrainState,
+    abstract_state,
+    init_state,
+    merge_params,
+    state_shardings,
+)
+from flanjax.train.step import make_train_step
+
+
+@dataclasses.dataclass
+class Training:
+    """A run that is ready to step.
+
+    Attributes:
+      model, vocabulary, layout, resolved, plan: what is trained on what.
+      ledger: rows of the mixture for the whole run.
+      state, position: where the run stands.
+      start_step: steps done so far.
+      counts: examples drawn so far per task.
+      evaluated: steps whose scores are already in results.json.
+      train_step: compiled on its first call.
+      evaluate: (state, step) -> {eval: {metric: score}}.
+      place: host batch -> device batch.
+      flops: (decoder tokens, encoder tokens) of a step -> operations.
+      peak: operations per second the devices could do.
+      facts: for environment.json.
+    """
+
+    model: Any
+    vocabulary: Vocabulary
+    layout: Layout
+    resolved: ResolvedMixture
+    plan: Plan
+    ledger: list[dict[str, Any]]
+    state: TrainState
+    position: Position
+    start_step: int
+    counts: np.ndarray
+    evaluated: set[int]
+    checkpointer: Checkpointer
+    train_step: Callable[..., Any]
+    evaluate: Callable[[TrainState, int], dict[str, Any]]
+    place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]]
+    flops: Callable[..., float]
+    peak: float
+    facts: dict[str, Any]
+    compiled: bool = False
+
+    @contextmanager
+    def first_step(self, progress: Progress) -> Iterator[None]:
+        """Says that the first step compiles, which can take minutes."""
+        if self.compiled:
+            yield
+            return
+        with progress.task("compiling the train step"):
+            yield
+        self.compiled = True
+
+    def plan_facts(self) -> dict[str, Any]:
+        """What a checkpoint remembers of the order of the data."""
+        return {
+            "fingerprint": self.plan.fingerprint,
+            "order": self.plan.order_hash(),
+            "tasks": {m.name: m.fingerprint for m in self.resolved.members},
+        }
+
+
+def set_up(
+    config: RunConfig, run_dir: RunDir, progress: Progress, interrupt: InterruptGuard
+) -> Training:
+    """Builds the run.
+
+    Args:
+      config: the run's configuration.
+      run_dir: looked into for a checkpoint to go on from.
+      progress: told what takes time.
+      interrupt: checked between evaluation batches.
+
+    Raises:
+      UserError: whatever is wrong with configuration, data or checkpoint.
+    """
+    with progress.task("reading the data's index"):
+        vocabulary = load_vocabulary(config.prepare.vocabulary)
+        resolved = ensure_prepared(config.prepare, progress.line)
+        model = build_model(config.model)
+        layout, plan = _data(config, model, vocabulary, resolved, progress)
+        interrupt.check()
+    with progress.task("starting the devices"):
+        mesh = make_mesh(config.mesh)
+        peak = peak_flops(list(mesh.devices.flat))
+    check_batch_size(config.data.batch_size, config.microbatches, mesh)
+    trainable = is_lora if config.model.lora.rank else None
+    optimizer = make_optimizer(config.optimizer, abstract_params(model)[1])
+    checkpointer = Checkpointer(run_dir.path / "checkpoints", config.checkpoint)
+    state, extra, message = _state(
+        config, model, optimizer, mesh, trainable, checkpointer, progress
+    )
+    progress.line(message)
+    if extra:
+        _check_order(extra, plan, resolved, str(checkpointer.directory))
+    return Training(
+        model=model,
+        vocabulary=vocabulary,
+        layout=layout,
+        resolved=resolved,
+        plan=plan,
+        ledger=ledger(resolved, config.train_steps * _examples_per_step(config, plan)),
+        state=state,
+        position=Position(*extra.get("position", (0, 0))),
+        start_step=int(state.step),
+        counts=np.array(extra.get("counts", [0] * len(resolved.members)), np.int64),
+        evaluated=_evaluated(run_dir, int(state.step)),
+        checkpointer=checkpointer,
+        train_step=make_train_step(
+            model,
+            optimizer,
+            config.loss,
+            mesh,
+            state_shardings(state),
+            microbatches=config.microbatches,
+        ),
+        evaluate=_evaluate(
+            config, model, vocabulary, layout, resolved, mesh, progress, interrupt
+        ),
+        place=lambda batch: jax.device_put(dict(batch), batch_sharding(mesh)),
+        flops=functools.partial(
+            step_flops, model, context=_context(layout), trainable=trainable
+        ),
+        peak=peak,
+        facts=_facts(config, model, mesh, peak, message),
+    )
+
+
+def _evaluate(
+    config, model, vocabulary, layout, resolved, mesh, progress, interrupt
+) -> Callable[[TrainState, int], dict[str, Any]]:
+    """One evaluator for the whole run, so that it compiles once."""
+
+    def report(text: str) -> None:
+        interrupt.check()
+        progress.line(text)
+
+    evaluator = Evaluator(
+        model,
+        vocabulary,
+        layout,
+        resolved,
+        config.prepare.store_dir,
+        mesh=mesh,
+        batch_size=config.eval.batch_size,
+        max_examples=config.eval.max_examples,
+        progress=report,
+    )
+    records = Path(config.model_dir) / "records"
+
+    def evaluate(state: TrainState, step: int) -> dict[str, Any]:
+        params = merge_params(state.params, state.frozen)
+        return evaluator.run(params, step, records)
+
+    return evaluate
+
+
+def _data(
+    config: RunConfig,
+    model: Any,
+    vocabulary: Vocabulary,
+    resolved: ResolvedMixture,
+    progress: Progress,
+) -> tuple[Layout, Plan]:
+    if vocabulary.size > config.model.vocab_size:
+        raise ConfigError(
+            f"the vocabulary has {vocabulary.size} ids and the model "
+            f"{config.model.vocab_size}",
+            where=f"vocabulary {vocabulary.spec}",
+            fix=f"set the model's vocab_size to {vocabulary.size} or more",
+        )
+    data = config.data
+    layout = make_layout(
+        model.kind, data.feature_lengths, vocabulary, data.wrapping, data.system_prompt
+    )
+    store_dir = config.prepare.store_dir
+    for line in check_lengths(resolved, store_dir, layout, data.max_truncated):
+        progress.line(line)
+    members = plan_members(resolved.members, store_dir)
+    plan = Plan(members, layout, config.seed, data.block_examples, data.packing)
+    return layout, plan
+
+
+def _examples_per_step(config: RunConfig, plan: Plan) -> float:
+    """From the first block, since packing decides how many fit into a batch."""
+    block = plan.block(0)
+    return config.data.batch_size * len(block.members) / block.num_rows
+
+
+def _context(layout: Layout) -> float:
+    """Positions a token attends to on average, for counting operations."""
+    return (layout.inputs_length + layout.targets_length) / 2
+
+
+def _state(
+    config: RunConfig,
+    model: Any,
+    optimizer: Optimizer,
+    mesh: Any,
+    trainable: Any,
+    checkpointer: Checkpointer,
+    progress: Progress,
+) -> tuple[TrainState, dict[str, Any], str]:
+    """The newest checkpoint's state, or one from initial weights.
+
+    Frozen parameters are not in checkpoints: they come from the initial weights again.
+    """
+    abstract = abstract_state(model, optimizer, mesh, trainable)
+    restored, extra, message = None, {}, ""
+    if checkpointer.latest_step() is not None:
+        with progress.task("restoring"):
+            restored, extra, message = checkpointer.restore(abstract.replace(frozen={}))
+    if restored is not None and not abstract.frozen:
+        return restored, extra, message
+    source = config.initial_checkpoint
+    if extra and extra["initial_checkpoint"] != source:
+        raise CheckpointError(
+            f"this run began from {extra['initial_checkpoint']}, not from {source}",
+            where=str(checkpointer.directory),
+            fix="set INITIAL_CHECKPOINT_PATH back, or use another MODEL_DIR",
+        )
+    with progress.task(f"loading weights from {source or 'the seed'}"):
+        params = import_weights(source, config.model)[1] if source else None
+        key = jax.random.PRNGKey(config.seed)
+        state = init_state(
+            model, optimizer, key, mesh, params=params, trainable=trainable
+        )
+    if restored is not None:
+        return restored.replace(frozen=state.frozen), extra, message
+    weights = f"weights from {source}" if source else "weights drawn from the seed"
+    return state, {}, f"{weights}; optimizer fresh; data from the beginning"
+
+
+def _check_order(
+    extra: dict[str, Any], plan: Plan, resolved: ResolvedMixture, where: str
+) -> None:
+    """Refuses to go on when the order of the data is no longer the checkpoint's."""
+    saved = extra["plan"]
+    if saved["fingerprint"] == plan.fingerprint:
+        return
+    now = {m.name: m.fingerprint for m in resolved.members}
+    before = saved["tasks"]
+    changed = sorted(t for t in before.keys() | now if before.get(t) != now.get(t))
+    what = ", ".join(changed) or "no task changed: rates, lengths, seed or block size"
+    raise CheckpointError(
+        f"the data order differs from the checkpoint's ({what})",
+        where=where,
+        fix="restore the tasks and settings of the run, or use another MODEL_DIR",
+    )
+
+
+def _evaluated(run_dir: RunDir, start_step: int) -> set[int]:
+    """Steps with scores; those after the checkpoint's are evaluated again."""
+    steps = {int(step) for step in read_json(run_dir.path / "results.json", {})}
+    return {step for step in steps if step <= start_step}
+
+
+def _facts(
+    config: RunConfig, model: Any, mesh: Any, peak: float, message: str
+) -> dict[str, Any]:
+    shapes = jax.tree.leaves(abstract_params(model)[0])
+    devices = list(mesh.devices.flat)
+    return {
+        "model": json.loads(json.dumps(dataclasses.asdict(config.model), default=str)),
+        "parameters": int(sum(np.prod(leaf.shape, dtype=np.int64) for leaf in shapes)),
+        "devices": f"{len(devices)} x {devices[0].device_kind}",
+        "mesh": dict(mesh.shape),
+        "peak_flops": peak,
+        "restored": message,
+        "config_fingerprint": config.fingerprint(),
+    }
