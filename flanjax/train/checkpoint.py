@@ -23,13 +23,12 @@ from typing import Any
 
 import jax
 from flax import serialization
-from flax.traverse_util import flatten_dict
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from flanjax.errors import CheckpointError, ConfigError
+from flanjax.train.manifest import check_fits, describe, write_json, write_manifest
 from flanjax.train.manifest import damage as damage_of
-from flanjax.train.manifest import write_json, write_manifest
 
 _EXTRA = "extra.json"
 
@@ -134,7 +133,7 @@ class Checkpointer:
         tree = serialization.to_state_dict(state)
         finite = {k: float(v) for k, v in (metrics or {}).items() if math.isfinite(v)}
         record = {"step": step, "extra": extra, "metrics": finite}
-        record["arrays"] = _describe(tree)
+        record["arrays"] = describe(tree)
         try:
             if jax.process_index() == 0:
                 self._clean()
@@ -204,7 +203,7 @@ class Checkpointer:
                 _replace(aside, self._path(newer))
         record = json.loads(self._path(chosen, _EXTRA).read_text())
         tree = serialization.to_state_dict(abstract_state)
-        self._check_fits(chosen, _describe(tree), record["arrays"])
+        check_fits(tree, record["arrays"], self._path(chosen))
         try:
             arrays = ocp.load(self._path(chosen, "arrays"), tree)
         except Exception as error:
@@ -228,18 +227,6 @@ class Checkpointer:
                 return step
             damage.append(f"checkpoint {step} is damaged ({problem})")
         return -1
-
-    def _check_fits(self, step: int, wanted: dict, saved: dict) -> None:
-        for name in sorted(wanted.keys() | saved.keys()):
-            if wanted.get(name) != saved.get(name):
-                raise CheckpointError(
-                    f"the checkpoint does not fit this configuration: {name} is "
-                    f"{saved.get(name, 'absent')} there and "
-                    f"{wanted.get(name, 'absent')} here",
-                    where=str(self._path(step)),
-                    fix="use the model and optimiser it was saved with, or another "
-                    "run directory",
-                )
 
     def _commit(self, step: int, temporary: Path, response: Any) -> None:
         """Background: when Orbax is done, writes the manifest, renames and prunes."""

@@ -12,6 +12,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from flax.traverse_util import flatten_dict
+
+from flanjax.errors import CheckpointError
+
 MANIFEST = "manifest.json"
 
 
@@ -57,3 +61,24 @@ def write_json(path: Path, value: Any) -> None:
         json.dump(value, file)
         file.flush()
         os.fsync(file.fileno())
+
+
+def describe(tree: dict[str, Any]) -> dict[str, str]:
+    """{path of an array in nested dicts: "float32[2, 3]"}."""
+    flat = flatten_dict(tree, sep="/")
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in flat.items()}
+
+
+def check_fits(tree: dict[str, Any], saved: dict[str, str], where: Path) -> None:
+    """Raises CheckpointError, naming the first array of `tree` unlike the saved one."""
+    wanted = describe(tree)
+    for name in sorted(wanted.keys() | saved.keys()):
+        if wanted.get(name) != saved.get(name):
+            raise CheckpointError(
+                f"the checkpoint does not fit this configuration: {name} is "
+                f"{saved.get(name, 'absent')} there and {wanted.get(name, 'absent')} "
+                "here",
+                where=str(where),
+                fix="use the model and optimiser it was saved with, or another run "
+                "directory",
+            )
