@@ -93,29 +93,49 @@ def step(
     Args:
       model: from `build_model`.
       params: its parameters.
-      state: from `start` or `step`.
+      state: from `start`, `step` or `extend`.
       tokens: int [batch].
 
     Returns:
       Next state, and float32 logits [batch, vocab] of the token after.
     """
+    state, hidden = extend(model, params, state, tokens[:, None])
+    return state, model.apply({"params": params}, hidden[:, 0], method="logits")
+
+
+def extend(
+    model: Any, params: Params, state: DecodeState, tokens: jax.Array
+) -> tuple[DecodeState, jax.Array]:
+    """Adds the same number of known tokens to each row, in one pass.
+
+    Args:
+      model: from `build_model`.
+      params: its parameters.
+      state: from `start`, `step` or `extend`, with room for the tokens.
+      tokens: int [batch, new].
+
+    Returns:
+      Next state, and hidden states [batch, new, embed]; `model.logits` of one is what
+      comes after its token.
+    """
+    new = state.index + jnp.arange(tokens.shape[1])
     slots = jnp.arange(state.visible.shape[1])
-    visible = state.visible | (slots == state.index)
-    mask = visible[:, None, None, :]
+    among_new = (slots >= state.index) & (slots <= new[:, None])
+    mask = (state.visible[:, None] | among_new)[:, None]
     if model.kind == "encoder_decoder":
         shared = t5.Shared(mask, None, cross_mask=state.cross_mask, index=state.index)
-        arguments = (tokens[:, None], shared, state.cache)
+        arguments = (tokens, shared, state.cache)
     else:
-        positions = state.positions[:, None]
-        arguments = (tokens[:, None], positions, mask, state.index, state.cache)
+        positions = state.positions[:, None] + jnp.arange(tokens.shape[1])
+        arguments = (tokens, positions, mask, state.index, state.cache)
     hidden, cache = model.apply({"params": params}, *arguments, method="extend")
     state = state.replace(
         cache=cache,
-        index=state.index + 1,
-        positions=state.positions + 1,
-        visible=visible,
+        index=state.index + tokens.shape[1],
+        positions=state.positions + tokens.shape[1],
+        visible=mask[:, 0, -1],
     )
-    return state, model.apply({"params": params}, hidden[:, 0], method="logits")
+    return state, hidden
 
 
 def unstacked_model(model: Any) -> Any:

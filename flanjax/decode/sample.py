@@ -1,6 +1,7 @@
 """Greedy decoding: the whole loop is one compiled function.
 
-    tokens, scores = greedy(model, params, {"encoder_input_tokens": inputs}, 16, eos_id=1)
+    prompts = {"encoder_input_tokens": inputs}
+    tokens, scores = greedy(model, params, prompts, 16, eos_id=1)
 
 One compilation for each shape of the prompts and each `max_decode_tokens`: pad prompts
 to few lengths. The loop ends when every row has ended.
@@ -49,15 +50,25 @@ def greedy(
     if forced is None:
         batch = jax.tree.leaves(prompts)[0].shape[0]
         forced = jnp.zeros((batch, max_decode_tokens), jnp.int32)
-    state, logits = _start(model, params, prompts, max_decode_tokens)
+    state, logits = start(model, params, prompts, max_decode_tokens)
     if model.config.scan_layers:
         model = cache.unstacked_model(model)
         params = unstack_layers(params) if unstacked is None else unstacked
-    return _loop(model, params, state, logits, forced, eos_id)
+    return greedy_from(model, params, state, logits, forced, eos_id, max_decode_tokens)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
-def _start(model, params, prompts, max_decode_tokens):
+def start(
+    model: Any,
+    params: Params,
+    prompts: Mapping[str, jax.Array],
+    max_decode_tokens: int,
+) -> tuple[cache.DecodeState, jax.Array]:
+    """`cache.start`, compiled, with a state for `cache.unstacked_model(model)`.
+
+    For callers who do more than one thing with a prompt, such as scoring options and
+    then decoding; `greedy` is this and `greedy_from`.
+    """
     state, logits = cache.start(model, params, prompts, max_decode_tokens)
     if model.config.scan_layers:
         state = cache.unstack_state(state)
@@ -65,7 +76,30 @@ def _start(model, params, prompts, max_decode_tokens):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _loop(model, params, state, logits, forced, eos_id):
+def greedy_from(
+    model: Any,
+    params: Params,
+    state: cache.DecodeState,
+    logits: jax.Array,
+    forced: jax.Array,
+    eos_id: int,
+    limit: int,
+) -> tuple[jax.Array, jax.Array]:
+    """The loop of `greedy`, from where `start` stands.
+
+    Args:
+      model: unstacked, as `cache.unstacked_model` makes it.
+      params: unstacked likewise.
+      state: from `start`.
+      logits: float32 [batch, vocab] from `start`.
+      forced: int [batch, tokens], see `greedy`; gives the shape of the result.
+      eos_id: a row ends with this token.
+      limit: stop after that many tokens; another limit compiles nothing.
+
+    Returns:
+      As `greedy`.
+    """
+
     def choose(t, logits, finished, scores):
         log_probability = jax.nn.log_softmax(logits)
         best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
@@ -77,7 +111,7 @@ def _loop(model, params, state, logits, forced, eos_id):
 
     def unfinished(carry):
         t, _, _, _, finished, _ = carry
-        return (t < forced.shape[1]) & ~jnp.all(finished)
+        return (t < jnp.minimum(limit, forced.shape[1])) & ~jnp.all(finished)
 
     def body(carry):
         t, state, token, tokens, finished, scores = carry
