@@ -155,7 +155,7 @@ class ZipSource:
 
     def rows(self, split: str) -> Iterator[Row]:
         """See `Source`."""
-        with self._open() as archive:
+        with self.open() as archive:
             parts = [
                 _select(self._numbered(archive, name), self, split, name)
                 for name in self._names(split)
@@ -164,7 +164,7 @@ class ZipSource:
 
     def fingerprint(self, split: str) -> str:
         """See `Source`; from the checksums the archive keeps of its members."""
-        with self._open() as archive:
+        with self.open() as archive:
             infos = [self._info(archive, name) for name in self._names(split)]
         content = [(info.filename, info.file_size, info.CRC) for info in infos]
         identity = function_identity(self.fields)
@@ -178,7 +178,8 @@ class ZipSource:
         names = known_split(self.members, split)
         return (names,) if isinstance(names, str) else tuple(names)
 
-    def _open(self) -> zipfile.ZipFile:
+    def open(self) -> zipfile.ZipFile:
+        """Opens the archive; DataError if it is missing or damaged."""
         path = self.archive()
         try:
             return zipfile.ZipFile(path)

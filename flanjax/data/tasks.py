@@ -17,8 +17,9 @@ answer).
 """
 
 import functools
+import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -26,120 +27,17 @@ import seqio
 import tensorflow as tf
 
 from flanjax.data.fewshot import FewShot, choose_shots
-from flanjax.data.identity import digest
+from flanjax.data.instruction import InstructionTask, TaskInfo
 from flanjax.data.options import FIXED_STYLE, draw_styles
 from flanjax.data.render import Renderer, ShotAssembler, rows_dataset
 from flanjax.data.rows import assign_templates, load_table, task_rng, template_fields
 from flanjax.data.seqio_vocabulary import LazyVocabulary
 from flanjax.data.sources import Source
-from flanjax.data.templates import (
-    OPTIONS,
-    PROMPT_TYPES,
-    Template,
-    TemplateGroup,
-    check_no_options,
-)
-from flanjax.errors import ConfigError, DataError, nearest
-
-# Part of every fingerprint: raise it when the same input gives other examples.
-RENDER_VERSION = 1
+from flanjax.data.templates import PROMPT_TYPES, Template, TemplateGroup
+from flanjax.errors import ConfigError, nearest
 
 _ASSIGNMENTS = ("round_robin", "random", "all")
 _STYLES = ("fixed", "random")
-
-
-@dataclass(frozen=True)
-class TaskInfo:
-    """What a task is about.
-
-    Args:
-      collection: the collection it belongs to, "flan2021".
-      dataset: the dataset, "boolq"; held-out sets are held out by dataset.
-      category: kind of task, "reading comprehension".
-      languages: ISO codes.
-      licence: of the data.
-    """
-
-    collection: str
-    dataset: str
-    category: str
-    languages: tuple[str, ...] = ("en",)
-    licence: str = "unknown"
-
-
-@dataclass(frozen=True, eq=False)
-class InstructionTask:
-    """One prompt type of one dataset; the fields are `add_instruction_task`'s."""
-
-    base: str
-    prompt_type: str
-    source: Source
-    template_source: TemplateGroup | tuple[Template, ...]
-    info: TaskInfo
-    few_shot: FewShot
-    exemplar_split: str | None
-    option_style: str
-    template_assignment: str
-    has_options: bool
-    cot: bool
-    answer_field: str
-    option_fields: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """Name of the SeqIO Task."""
-        return f"{self.base}_{self.prompt_type}"
-
-    @property
-    def is_few_shot(self) -> bool:
-        """Whether prompts have exemplars."""
-        return self.prompt_type.startswith("fs")
-
-    def templates(self) -> tuple[Template, ...]:
-        """Reads the templates of this prompt type.
-
-        Raises:
-          DataError: a bad file, none for this type, or a no-option form that would
-            show options.
-        """
-        source = self.template_source
-        loaded = source.load() if isinstance(source, TemplateGroup) else source
-        templates = tuple(t for t in loaded if self.prompt_type in t.prompt_types)
-        where = loaded[0].where if loaded else self.base
-        if not templates:
-            raise DataError(
-                f"no template for {self.name}",
-                where=where,
-                fix=f'allow "{self.prompt_type}" in the prompt_types of a template',
-            )
-        if self.prompt_type.endswith("noopt"):
-            templates = tuple(t.without_options() for t in templates)
-            for template in templates:
-                check_no_options(template, self.option_fields)
-        elif self.has_options and not any(OPTIONS in t.fields for t in templates):
-            raise DataError(
-                f"no template of {self.name} shows the options",
-                where=where,
-                fix="write {options_} where they belong, or set has_options=False",
-            )
-        return templates
-
-    def fingerprint(self, split: str) -> str:
-        """Returns a digest of all that the rendered examples of a split depend on."""
-        parts = [
-            RENDER_VERSION,
-            self.name,
-            self.source.fingerprint(split),
-            [template.hash for template in self.templates()],
-            [self.template_assignment, self.cot, self.answer_field],
-        ]
-        if self.is_few_shot:
-            pool = self.source.fingerprint(self.exemplar_split or split)
-            parts += [asdict(self.few_shot), pool]
-        if self.prompt_type == "zs_opt":
-            parts.append(self.option_style)
-        return digest(*parts)
-
 
 _TASKS: dict[str, InstructionTask] = {}
 
@@ -255,6 +153,58 @@ def task_fingerprint(name: str, split: str) -> str:
     Seed and vocabulary are the caller's to add.
     """
     return _get(name).fingerprint(split)
+
+
+def import_mixtures(modules: Sequence[str]) -> None:
+    """Imports the modules that register tasks and mixtures.
+
+    Raises:
+      ConfigError: there is no such module.
+    """
+    for module in modules:
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not f"{module}.".startswith(f"{error.name}."):
+                raise  # Something that the module itself imports.
+            raise ConfigError(
+                f"no module '{module}'",
+                fix="start where its folder lies, or put that on PYTHONPATH",
+            ) from error
+
+
+def task_examples(
+    name: str, split: str, num: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Returns the first examples of a SeqIO task or mixture, to look at.
+
+    Returns:
+      Dicts that JSON can write: the features of the module's docstring, with ids in
+      inputs and targets and the texts beside them (`inputs_pretokenized`, ...).
+
+    Raises:
+      ConfigError: an unknown name or split.
+      DataError: the data or a template is bad.
+    """
+    known = [*seqio.TaskRegistry.names(), *seqio.MixtureRegistry.names()]
+    if name not in known:
+        raise ConfigError(
+            f"no task or mixture '{name}'.{nearest(name, known)}",
+            fix="list them with `flanjax tasks`; `--mixtures` names their module",
+        )
+    provider = seqio.get_mixture_or_task(name)
+    dataset = provider.get_dataset(None, split, shuffle=False, seed=seed)
+    examples = dataset.take(num).as_numpy_iterator()
+    return [
+        {key: _plain(np.asarray(value).tolist()) for key, value in e.items()}
+        for e in examples
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("utf-8")
+    return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
 def _get(name: str) -> InstructionTask:
