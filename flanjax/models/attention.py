@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from flanjax.models.layers import Dense, Initializer
+from flanjax.models.layers import Dense, Initializer, at_least_float32
 
 MASKED = -1e10  # T5X's value; exp of it is exactly 0 in float32.
 
@@ -133,7 +133,7 @@ def rotary_tables(
 def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
     """Turns [batch, length, heads, head_dim] by its positions' angles."""
     cosine, sine = rotary
-    first, second = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
     turned = [first * cosine - second * sine, second * cosine + first * sine]
     return jnp.concatenate(turned, axis=-1).astype(x.dtype)
 
@@ -164,7 +164,10 @@ def dot_product_attention(
     kv_heads, keys = key.shape[1:3]
     query = query.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
     logits = jnp.einsum(
-        "bqhgd,bhkd->bhgqk", query, key, preferred_element_type=jnp.float32
+        "bqhgd,bhkd->bhgqk",
+        query,
+        key,
+        preferred_element_type=at_least_float32(query.dtype),
     ).reshape(batch, heads, length, keys)
     if bias is not None:
         logits += bias

@@ -26,6 +26,7 @@ from flanjax.models.layers import (
     Mlp,
     RMSNorm,
     apply_layers,
+    at_least_float32,
     check_common,
     dropout,
 )
@@ -158,7 +159,7 @@ class Stack(nn.Module):
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Maps [..., embed] to float32 logits [..., vocab]."""
-        return self.logits_dense(hidden).astype(jnp.float32)
+        return self.logits_dense(hidden).astype(at_least_float32(hidden.dtype))
 
 
 class Decoder(nn.Module):

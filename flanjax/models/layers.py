@@ -34,6 +34,15 @@ REMAT_POLICIES = {
 FAN_IN = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
 
+def at_least_float32(dtype: Any) -> Any:
+    """Returns what norms, softmax and logits are computed in: float32, or float64.
+
+    float64 is for checking numbers (JAX's x64 mode): a deep random model can turn the
+    rounding of float32 into differences of 2e-4 in its logits.
+    """
+    return jnp.promote_types(dtype, jnp.float32)
+
+
 class Dense(nn.Module):
     """y = x W, plus the low-rank term where the configuration asks for one.
 
@@ -85,7 +94,7 @@ class RMSNorm(nn.Module):
         """Maps [..., embed] to [..., embed]."""
         init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
         scale = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
-        x = inputs.astype(jnp.float32)
+        x = inputs.astype(at_least_float32(inputs.dtype))
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
         x = x * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
         return (x * scale).astype(self.config.dtype)
@@ -111,7 +120,10 @@ class Embed(nn.Module):
         """Maps [..., embed] to float32 logits [..., vocab]."""
         table = self.embedding.astype(self.config.dtype)
         return jnp.einsum(
-            "...d,vd->...v", hidden, table, preferred_element_type=jnp.float32
+            "...d,vd->...v",
+            hidden,
+            table,
+            preferred_element_type=at_least_float32(table.dtype),
         )
 
 
@@ -209,7 +221,7 @@ def check_common(config: Any) -> None:
     choices = [
         ("remat_policy", (config.remat_policy,), REMAT_POLICIES),
         ("mlp_activations", config.mlp_activations, ACTIVATIONS),
-        ("dtype", (config.dtype,), ("float32", "bfloat16")),
+        ("dtype", (config.dtype,), ("float32", "bfloat16", "float64")),
     ]
     for field, values, known in choices:
         for value in values:
