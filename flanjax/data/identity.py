@@ -1,11 +1,13 @@
 """Digests of values, files and functions: what makes prepared data stale."""
 
+import dataclasses
 import functools
 import hashlib
 import inspect
 import json
+import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,54 +40,76 @@ def _content_digest(path: Path, size: int, modified: int) -> str:
 
 
 def function_identity(function: Callable | None) -> str:
-    """Returns a digest of a function's text and of what it refers to in its module.
+    """Returns a digest of a function's text and of what that text refers to.
 
-    Follows functions of the same module, the values that the function closes over and
-    plain constants, so that changing a label list in a mixture changes the identity of
-    the `fields` functions that read it and of no others.
+    Follows functions of the same package and of flanjax, what the function closes over
+    and its module's constants, so that changing a label list in a mixture changes the
+    identity of the `fields` functions that read it, and of no others.
     """
-    return digest(_describe(function, "", set()))
+    packages = {"flanjax", _package(getattr(function, "__module__", ""))}
+    return digest(_Description(packages).of(function))
 
 
-def _describe(value: Any, module: str, seen: set[int]) -> Any:
-    if isinstance(value, functools.partial):
-        inner = [_describe(value.func, module, seen), repr(value.args)]
-        return [*inner, repr(sorted(value.keywords.items()))]
-    if not isinstance(value, types.FunctionType):
-        return _describe_value(value)
-    if id(value) in seen or (module and value.__module__ != module):
-        return [value.__module__, value.__qualname__]
-    seen.add(id(value))
-    try:
-        text = inspect.getsource(value)
-    except OSError:  # Typed at a prompt: there is no file to read it from.
-        text = value.__code__.co_code.hex()
-    names = [name for name in _names(value.__code__) if name in value.__globals__]
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]
-    inside = [(name, value.__globals__[name]) for name in sorted(names)]
-    inside += zip(value.__code__.co_freevars, cells, strict=True)
-    described = [[n, _describe(v, value.__module__, seen)] for n, v in inside]
-    return [text, repr(value.__defaults__), described]
+def _package(module: str | None) -> str:
+    return (module or "").split(".")[0]
+
+
+class _Description:
+    """Turns a value into what JSON can write, without addresses or hash orders."""
+
+    def __init__(self, packages: set[str]):
+        self._packages, self._seen = packages, set()
+
+    def of(self, value: Any) -> Any:
+        if value is None or isinstance(value, str | bytes | int | float | re.Pattern):
+            return repr(value)
+        if isinstance(value, types.FunctionType):
+            return self._function(value)
+        if isinstance(value, functools.partial):
+            return [self.of(each) for each in (value.func, value.args, value.keywords)]
+        if isinstance(value, tuple | list):
+            return [self.of(each) for each in value]
+        if isinstance(value, set | frozenset):
+            return sorted(str(self.of(each)) for each in value)
+        if isinstance(value, dict):
+            return [[self.of(key), self.of(each)] for key, each in value.items()]
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return [type(value).__qualname__, self.of(vars(value))]
+        return getattr(value, "__qualname__", type(value).__qualname__)
+
+    def _function(self, function: types.FunctionType) -> Any:
+        name = [function.__module__, function.__qualname__]
+        known = id(function) in self._seen
+        if known or _package(function.__module__) not in self._packages:
+            return name
+        self._seen.add(id(function))
+        try:
+            text = inspect.getsource(function)
+        except OSError:  # Typed at a prompt: there is no file to read it from.
+            text = function.__code__.co_code.hex()
+        cells = [cell.cell_contents for cell in function.__closure__ or ()]
+        return [
+            text,
+            self.of(function.__defaults__),
+            self.of(cells),
+            [[key, self.of(value)] for key, value in self._globals(function)],
+        ]
+
+    def _globals(self, function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+        """Yields the globals it names, and the attributes of modules among them."""
+        names = sorted(_names(function.__code__))
+        for name in names:
+            value = function.__globals__.get(name)
+            if not isinstance(value, types.ModuleType):
+                yield name, value
+            elif _package(value.__name__) in self._packages:
+                yield from ((n, getattr(value, n)) for n in names if hasattr(value, n))
 
 
 def _names(code: types.CodeType) -> set[str]:
-    """Global names used by a function, its lambdas and comprehensions included."""
+    """Names used by a function, by its lambdas and comprehensions included."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             names |= _names(constant)
     return names
-
-
-_PLAIN = (str, bytes, int, float, tuple, list, dict)
-
-
-def _describe_value(value: Any) -> str:
-    if isinstance(value, frozenset | set):
-        return repr(sorted(map(repr, value)))
-    if (
-        isinstance(value, str | bytes | int | float | tuple | list | dict)
-        or value is None
-    ):
-        return repr(value)
-    return getattr(value, "__qualname__", type(value).__qualname__)

@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -48,7 +49,7 @@ def _lines(stream: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
                 where=f"{where}:{number}",
                 fix="convert the file to UTF-8",
             ) from error
-        except (gzip.BadGzipFile, EOFError, zipfile.BadZipFile) as error:
+        except (gzip.BadGzipFile, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(
                 f"damaged archive: {error}",
                 where=f"{where}, after line {number}",

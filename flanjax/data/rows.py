@@ -90,6 +90,11 @@ def template_fields(templates: Sequence[Template]) -> tuple[str, ...]:
     return tuple(sorted({name for t in templates for name in t.fields} - {OPTIONS}))
 
 
+def count_rows(source: Source, split: str) -> int:
+    """Returns the number of rows of a split."""
+    return len(_read(source, split, source.fingerprint(split)))
+
+
 @functools.lru_cache(maxsize=4)
 def _read(source: Source, split: str, fingerprint: str) -> list[Row]:
     # The four forms of a dataset follow one another and read the same rows.

@@ -30,7 +30,13 @@ from flanjax.data.fewshot import FewShot, choose_shots
 from flanjax.data.instruction import InstructionTask, TaskInfo
 from flanjax.data.options import FIXED_STYLE, draw_styles
 from flanjax.data.render import Renderer, ShotAssembler, rows_dataset
-from flanjax.data.rows import assign_templates, load_table, task_rng, template_fields
+from flanjax.data.rows import (
+    assign_templates,
+    count_rows,
+    load_table,
+    task_rng,
+    template_fields,
+)
 from flanjax.data.seqio_vocabulary import LazyVocabulary
 from flanjax.data.sources import Source
 from flanjax.data.templates import PROMPT_TYPES, Template, TemplateGroup
@@ -144,6 +150,7 @@ def task_info(name: str) -> dict[str, Any]:
         "template_file": str(getattr(task.template_source, "path", "")) or None,
         "template_hashes": {t.id: t.hash for t in task.templates()},
         "fingerprint": task.fingerprint,
+        "where": task.source.where,
     }
 
 
@@ -265,13 +272,9 @@ class _RowSource(seqio.DataSource):
         return [split]
 
     def num_input_examples(self, split: str) -> int:
-        templates = self._task.templates()
-        rows = len(load_table(self._task.source, split, templates, "").row_ids)
-        return rows * (len(templates) if self._all else 1)
-
-    @property
-    def _all(self) -> bool:
-        return self._task.template_assignment == "all"
+        task = self._task
+        copies = len(task.templates()) if task.template_assignment == "all" else 1
+        return copies * count_rows(task.source, split)
 
     def get_dataset(
         self, split="train", shuffle=True, seed=None, shard_info=None, **unused
@@ -289,12 +292,10 @@ class _RowSource(seqio.DataSource):
             styles = draw_styles(len(rows), rng)
         shots = pool = None
         if task.is_few_shot:
-            pool = load_table(
-                task.source,
-                task.exemplar_split or split,
-                templates,
-                task.answer_field,
-            )
+            pool_split = task.exemplar_split or split
+            pool = table
+            if pool_split != split:
+                pool = load_table(task.source, pool_split, templates, task.answer_field)
             shots = choose_shots(
                 [table.keys[row] for row in rows],
                 pool.keys,

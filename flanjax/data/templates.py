@@ -90,11 +90,18 @@ class Template:
         """Returns the template with `{options_}` and newlines before it deleted.
 
         Raises:
-          DataError: the targets hold `{options_}`, so that the form would show them.
+          DataError: the targets hold `{options_}`, so that the form would show them, or
+            the inputs hold nothing else.
         """
         inputs = re.sub(r"\n*\{options_\}", "", self.inputs)
         bare = dataclasses.replace(self, inputs=inputs)
         check_no_options(bare, (OPTIONS, "options"))
+        if not inputs.strip():
+            raise DataError(
+                f"template {self.id} is empty without its options",
+                where=self.where,
+                fix='give it prompt_types = ["zs_opt", "fs_opt"]',
+            )
         return bare
 
 
