@@ -40,7 +40,7 @@ def title(run: Run) -> str:
 
 
 def state(run: Run) -> str:
-    """"finished", "running", "interrupted", "failed" or "unknown"."""
+    """One of `STATES`, or "unknown"."""
     found = run.status.get("state")
     return found if found in STATES else "unknown"
 
@@ -125,7 +125,7 @@ def started(run: Run) -> str:
 
 
 def _settings(config: str) -> dict[str, str]:
-    """"Class.field" -> value text of a gin file; values over several lines joined."""
+    """Maps "Class.field" to its value text in a gin file, lines joined."""
     joined = re.sub(r"\\\n\s*", "", config)
     joined = re.sub(r"\n\s+", " ", joined)
     pairs = re.findall(r"^(?:\S*/)?([\w.]+) *= *(.+)$", joined, re.MULTILINE)
@@ -160,7 +160,9 @@ def environment_facts(run: Run) -> list[Fact]:
 
 def _plain(value: Any) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{str(k).replace('_', ' ')} {_plain(v)}" for k, v in value.items())
+        return ", ".join(
+            f"{str(k).replace('_', ' ')} {_plain(v)}" for k, v in value.items()
+        )
     if isinstance(value, list):
         return ", ".join(map(_plain, value))
     if is_number(value) and abs(value) < 1e9:

@@ -1,10 +1,11 @@
 """The before/after table that a finished run prints.
 
-    print_summary("runs/quickstart", rich.console.Console())
+print_summary("runs/quickstart", rich.console.Console())
 """
 
 import os
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,13 +22,9 @@ from flanjax.report.headline import (
 )
 from flanjax.report.run_directory import read_run
 
-_SHORT = {
-    "exact_match_flexible": "flexible",
-    "choice_accuracy": "likelihood",
-    "number_match": "number",
-    "f1": "F1",
-    "parse_failures": "no answer",
-}
+# Beside the strict score; F1 and parse failures stand in the report.
+_BESIDE = {"exact_match_flexible": "flexible", "choice_accuracy": "likelihood"}
+_WIDTH = 112  # Columns the table needs with names of 24 characters.
 
 
 def print_summary(run_dir: str | os.PathLike[str], console: Console) -> None:
@@ -41,58 +38,63 @@ def print_summary(run_dir: str | os.PathLike[str], console: Console) -> None:
     if not headline.rows:
         console.print("no evaluation results yet")
         return
-    console.print(_table(headline))
+    # A pipe has no width, and a table of numbers must not be folded.
+    wide = max(_WIDTH, console.width)
+    console.print(_table(headline), width=wide, crop=False, no_wrap=True)
     if headline.meaning:
-        console.print(escape(headline.meaning))
+        console.print(escape(headline.meaning), highlight=False)
 
 
 def _table(headline: Headline) -> Table:
     compared = headline.before_step is not None
-    table = Table(title="Held-out scores, %", title_justify="left")
+    columns = ["before", "after", "gain"]
+    if not compared:
+        columns = [f"step {headline.after_step}"]
+    beside = [metric for metric in _BESIDE if metric in headline.metrics]
+    table = Table(
+        title=f"{METRICS[STRICT]} on held-out tasks, per cent (95 % intervals)",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
     table.add_column("eval", no_wrap=True)
-    table.add_column("n", justify="right")
-    name = METRICS[STRICT].lower()
-    table.add_column(f"{name}\n(95 % interval)", justify="right", no_wrap=True)
-    if compared:
-        table.add_column("gain", justify="right", no_wrap=True)
-    others = [m for m in headline.metrics if m != STRICT]
-    for metric in others:
-        table.add_column(_SHORT[metric], justify="right", no_wrap=True)
+    for column in ("n", *columns, *(_BESIDE[metric] for metric in beside)):
+        table.add_column(column, justify="right", no_wrap=True)
     for i, row in enumerate(headline.rows):
-        cells = [escape(row.name), integer(row.n), _strict(row)]
-        if compared:
-            cells.append(_gain(row.gains.get(STRICT)))
-        cells += [_both(row, metric, compared) for metric in others]
-        table.add_row(*cells, end_section=i == len(headline.rows) - 1)
+        last = i == len(headline.rows) - 1
+        table.add_row(*_cells(row, beside, compared), end_section=last)
     if compared and STRICT in headline.gains and len(headline.rows) > 1:
-        cells = ["mean gain", "", "", _gain(headline.gains[STRICT])]
-        cells += [_gain(headline.gains.get(metric), plain=True) for metric in others]
-        table.add_row(*cells, style="bold")
+        gains = [headline.gains.get(metric) for metric in beside]
+        shown = [points(gain.value) if gain else MISSING for gain in gains]
+        strict = _gain(headline.gains[STRICT])
+        table.add_row("mean gain", "", "", "", strict, *shown, style="bold")
     return table
 
 
-def _strict(row: EvalRow) -> str:
-    return " → ".join(
-        f"{percent(score.value)} ({percent(score.low, 0)}–{percent(score.high, 0)})"
-        for score in (row.before.get(STRICT), row.after.get(STRICT))
-        if score
-    ) or MISSING
+def _cells(row: EvalRow, beside: list[str], compared: bool) -> list[str]:
+    """One line of the table."""
+    cells = [escape(row.name), integer(row.n)]
+    if compared:
+        cells += [_score(row.before.get(STRICT)), _score(row.after.get(STRICT))]
+        cells.append(_gain(row.gains.get(STRICT)))
+    else:
+        cells.append(_score(row.after.get(STRICT)))
+    for metric in beside:
+        sides = (row.before, row.after) if compared else (row.after,)
+        values = [percent(side[metric].value) for side in sides if metric in side]
+        cells.append(" → ".join(values) or MISSING)
+    return cells
 
 
-def _both(row: EvalRow, metric: str, compared: bool) -> str:
-    sides = (row.before, row.after) if compared else (row.after,)
-    values = [side[metric].value if metric in side else None for side in sides]
-    if all(value is None for value in values):
+def _score(score: Score | None) -> str:
+    if score is None:
         return MISSING
-    return " → ".join(percent(value) for value in values)
+    return f"{percent(score.value)} ({percent(score.low, 0)}–{percent(score.high, 0)})"
 
 
-def _gain(gain: Score | None, plain: bool = False) -> str:
+def _gain(gain: Score | None) -> str:
     if gain is None:
         return MISSING
-    text = points(gain.value)
-    if plain:
-        return text
-    text += f" ({points(gain.low)} to {points(gain.high)})"
+    text = f"{points(gain.value)} ({points(gain.low)}, {points(gain.high)})"
     colour = {"up": "green", "down": "red", "flat": ""}[direction(gain)]
     return f"[{colour}]{text}[/{colour}]" if colour else text

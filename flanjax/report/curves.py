@@ -1,6 +1,6 @@
 """The curves of a run: what the optimiser saw, how fast it went, how scores moved.
 
-    for panel in training_panels(run): panel.title, panel.figure, panel.note
+for panel in training_panels(run): panel.title, panel.figure, panel.note
 """
 
 import statistics
@@ -20,8 +20,9 @@ from flanjax.report.formats import (
 from flanjax.report.headline import METRICS, to_score
 from flanjax.report.run_directory import VALIDATION, Run
 
+_ALL = "all"  # Name under which the evaluator gives the loss over all tasks.
 _SHOWN_SCORES = {
-    "exact_match": "after",
+    "exact_match": "main",
     "exact_match_flexible": "second",
     "choice_accuracy": "third",
 }
@@ -141,7 +142,9 @@ def _noisy(
     series = [svg.Series(name, svg.thin(points), "raw")]
     if len(points) >= 8:
         series.append(
-            svg.Series(f"{name}, smoothed", svg.thin(svg.smooth(points, _window(points))))
+            svg.Series(
+                f"{name}, smoothed", svg.thin(svg.smooth(points, _window(points)))
+            )
         )
     else:
         series = [svg.Series(name, points, dots=True)]
@@ -179,34 +182,25 @@ def validation_losses(run: Run) -> dict[str, list[tuple[float, float]]]:
 
 
 def _validation(run: Run, marks: list[float]) -> Panel:
-    """One thin line per task and their mean."""
+    """One thin line per task, and the loss over all their tokens."""
     losses = validation_losses(run)
-    by_step: dict[float, list[float]] = {}
-    for points in losses.values():
-        for step, value in points:
-            by_step.setdefault(step, []).append(value)
-    # A mean over fewer tasks than before would jump for no reason.
-    mean = [
-        (step, sum(values) / len(values))
-        for step, values in sorted(by_step.items())
-        if len(values) == len(losses)
-    ]
-    series = [svg.Series(task, points, "many") for task, points in sorted(losses.items())]
-    series.append(svg.Series("mean over tasks", mean, "main", dots=True))
-    figure = svg.line_chart(series, title="validation loss per task", marks=marks)
+    whole = losses.pop(_ALL, [])
+    series = [svg.Series(task, losses[task], "many") for task in sorted(losses)]
+    series.append(svg.Series("all tasks", whole, dots=True))
+    figure = None
+    if len({step for s in series for step, _ in s.points}) > 1:  # A dot is no curve.
+        figure = svg.line_chart(series, title="validation loss per task", marks=marks)
     note = ""
-    if mean:
+    if whole:
         note = (
-            f"mean of {plural(len(losses), 'task')} "
-            f"{number(mean[0][1])} → {number(mean[-1][1])}"
+            f"{plural(len(losses), 'task')} together "
+            f"{number(whole[0][1])} → {number(whole[-1][1])}"
         )
-    legend = (("main", "mean"), ("many", "one task"))
+    legend = (("main", "all tasks together"), ("many", "one task"))
     return Panel("Validation loss", figure, note, legend if figure else ())
 
 
-def _speed_note(
-    train: list[dict[str, Any]], speed: list[tuple[float, float]]
-) -> str:
+def _speed_note(train: list[dict[str, Any]], speed: list[tuple[float, float]]) -> str:
     if not speed:
         return ""
     note = f"median {compact(_median(speed))}"

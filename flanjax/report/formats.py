@@ -6,13 +6,13 @@ A value that is missing or not finite prints as an en dash, never as an error.
 """
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 MISSING = "–"
 MINUS = "−"  # As wide as a plus sign, so that gains line up.
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """True for a finite int or float; False for None, bool, text, NaN."""
     return (
         isinstance(value, int | float)
@@ -92,5 +92,5 @@ def duration(seconds: Any) -> str:
 
 
 def plural(count: Any, noun: str) -> str:
-    """ "1 step", "12,345 steps"."""
+    """A count with its noun: "1 step", "12,345 steps"."""
     return f"{integer(count)} {noun}{'' if count == 1 else 's'}"

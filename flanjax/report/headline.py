@@ -34,22 +34,24 @@ class EvalRow:
     Attributes:
       name: the eval's name.
       kind: its family ("choice", "yes_no", ...), "" when the records do not say.
-      n: questions.
+      n: questions; 0 when unknown.
       before: metric -> Score; empty when only one step was evaluated.
       after: metric -> Score.
       gains: metric -> paired gain.
       chance: strict score of blind guessing among the options; None without options.
       truncated: share of prompts that were cut to fit, None when unknown.
+      unfinished: share of answers that ran into the limit of new tokens.
     """
 
     name: str
     kind: str
-    n: int | None
+    n: int
     before: dict[str, Score]
     after: dict[str, Score]
     gains: dict[str, Score]
     chance: float | None
     truncated: float | None
+    unfinished: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ def summarise(run: Run) -> Headline:
     before = steps[0] if len(steps) > 1 else None
     after = steps[-1] if steps else None
     rows, pairs = [], {}
-    names = sorted({name for step in (before, after) for name in run.results.get(step, ())})
+    names = sorted({name for step in (before, after) for name in run.scores(step)})
     for name in names:
         row, row_pairs = _row(run, name, before, after)
         rows.append(row)
@@ -87,7 +89,9 @@ def summarise(run: Run) -> Headline:
             pairs.setdefault(metric, {})[name] = pair
     rows.sort(key=lambda row: (row.kind, row.name))
     metrics = [m for m in METRICS if any(m in r.before or m in r.after for r in rows)]
-    gains = {metric: paired_gain(pairs[metric]) for metric in metrics if metric in pairs}
+    gains = {
+        metric: paired_gain(pairs[metric]) for metric in metrics if metric in pairs
+    }
     return Headline(before, after, rows, metrics, gains, _meaning(rows, gains))
 
 
@@ -95,15 +99,22 @@ def to_score(values: Any) -> Score | None:
     """A Score from results.json; None where the entry holds no number."""
     if not isinstance(values, dict) or not is_number(values.get("value")):
         return None
-    fields = {f.name: values.get(f.name) for f in dataclasses.fields(Score)}
-    for bound in ("low", "high"):
-        if not is_number(fields[bound]):
-            fields[bound] = fields["value"]
-    return Score(**fields)
+    value = values["value"]
+
+    def known(name: str, otherwise: float) -> float:
+        return values[name] if is_number(values.get(name)) else otherwise
+
+    return Score(
+        value=value,
+        n=int(known("n", 0)),
+        stderr=known("stderr", 0.0),
+        low=known("low", value),
+        high=known("high", value),
+    )
 
 
 def _scores(run: Run, step: int | None, name: str) -> dict[str, Score]:
-    entries = run.results.get(step, {}).get(name, {}) if step is not None else {}
+    entries = run.scores(step).get(name, {})
     scores = {metric: to_score(values) for metric, values in entries.items()}
     return {metric: score for metric, score in scores.items() if score}
 
@@ -112,20 +123,20 @@ def _row(
     run: Run, name: str, before: int | None, after: int | None
 ) -> tuple[EvalRow, dict[str, tuple[list[float], list[float]]]]:
     """One eval, and its paired values per metric."""
-    old = run.records(before, name) if before is not None else []
-    new = run.records(after, name) if after is not None else []
+    old, new = run.records(before, name), run.records(after, name)
     pairs = _paired(old, new)
     scores = _scores(run, after, name)
     facts = new or old
     row = EvalRow(
         name=name,
         kind=next((str(r["kind"]) for r in facts if r.get("kind")), ""),
-        n=next((score.n for score in scores.values()), None),
+        n=next((score.n for score in scores.values()), 0),
         before=_scores(run, before, name),
         after=scores,
         gains={metric: paired_gain({name: pair}) for metric, pair in pairs.items()},
         chance=_mean([1 / len(r["choices"]) for r in facts if r.get("choices")]),
-        truncated=_mean([float(r["truncated"]) for r in facts if "truncated" in r]),
+        truncated=_share(facts, "truncated", True),
+        unfinished=_share(new, "finished", False),
     )
     return row, pairs
 
@@ -160,19 +171,24 @@ def _paired(
     return pairs
 
 
+def _share(records: list[dict[str, Any]], key: str, value: bool) -> float | None:
+    """Of the records that have the key, how many hold the value."""
+    return _mean([float(r[key] is value) for r in records if key in r])
+
+
 def _mean(values: list[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
 def direction(gain: Score | None) -> str:
-    """"up" or "down" when the interval leaves zero on one side, else "flat"."""
+    """Says "up" or "down" when the interval leaves zero out, else "flat"."""
     if gain is None or gain.low <= 0 <= gain.high:
         return "flat"
     return "up" if gain.low > 0 else "down"
 
 
 def interval(score: Score | None, show: Any = percent) -> str:
-    """"15.2 to 27.4"."""
+    """Both ends in words: "15.2 to 27.4"."""
     return f"{show(score.low)} to {show(score.high)}" if score else ""
 
 
@@ -190,8 +206,9 @@ def _meaning(rows: list[EvalRow], gains: dict[str, Score]) -> str:
     verb = {"up": "rose", "down": "fell", "flat": "did not change measurably"}
     moved = direction(strict)
     sentences = [
-        f"Over {plural(len(counted), 'held-out eval')} ({plural(strict.n, 'question')}, "
-        f"each answered before and after) strict exact match {verb[moved]}: "
+        f"Over {plural(len(counted), 'held-out eval')} "
+        f"({plural(strict.n, 'question')}, each answered before and after) "
+        f"strict exact match {verb[moved]}: "
         f"{points(strict.value)} points on average, 95 % interval "
         f"{interval(strict, points)}."
     ]

@@ -31,24 +31,27 @@ class Lane:
     chance: float | None = None
 
 
+def chart_height(lanes: int) -> int:
+    """Pixels that `interval_chart` needs for so many lanes."""
+    return _LANE * lanes + _AXIS
+
+
 def interval_chart(
-    lanes: Sequence[Lane], *, title: str, width: str = "100%", style: str = ""
+    lanes: Sequence[Lane], *, title: str, width: str = "100%"
 ) -> Markup | None:
     """Draws the lanes above one axis in per cent.
 
     Args:
-      lanes: top to bottom.
+      lanes: top to bottom; each has at least one side.
       title: for screen readers.
       width: the svg element's width attribute.
-      style: CSS put inside the drawing; for a file that stands alone.
 
     Returns:
       An svg element, or None without lanes.
     """
-    lanes = [lane for lane in lanes if lane.before or lane.after]
     if not lanes:
         return None
-    height = _LANE * len(lanes) + _AXIS
+    height = chart_height(len(lanes))
     axis = _axis(lanes)
 
     def at(value: float) -> str:
@@ -56,16 +59,14 @@ def interval_chart(
 
     parts = [
         Markup(
-            '<svg class="intervals" xmlns="http://www.w3.org/2000/svg" width="{}" '
-            'height="{}" role="img" aria-label="{}">'
+            '<svg class="intervals" width="{}" height="{}" role="img" aria-label="{}">'
         ).format(width, height, title)
     ]
-    if style:
-        parts.append(Markup("<style>") + Markup(style) + Markup("</style>"))
-        parts.append(Markup('<rect class="paper" width="100%" height="100%"/>'))
     for value in axis:
         for i in range(len(lanes)):
-            parts.append(_line(at(value), i * _LANE + 25, at(value), (i + 1) * _LANE - 8, "grid"))
+            parts.append(
+                _line(at(value), i * _LANE + 25, at(value), (i + 1) * _LANE - 8, "grid")
+            )
         parts.append(_tick(at(value), height - 8, value, axis[-1]))
     for i, lane in enumerate(lanes):
         parts.append(_lane(lane, i * _LANE, at))
@@ -106,9 +107,10 @@ def _lane(lane: Lane, top: int, at) -> Markup:
     if lane.chance is not None:
         x = at(lane.chance)
         parts.append(_line(x, top + 24, x, top + _LANE - 7, "chance"))
+    both = lane.before is not None and lane.after is not None
     for score, kind, y in (
-        (lane.before, "before", top + 33),
-        (lane.after, "after", top + 46),
+        (lane.before, "before", top + (33 if both else 40)),
+        (lane.after, "after", top + (46 if both else 40)),
     ):
         if score:
             parts.append(_line(at(score.low), y, at(score.high), y, f"interval {kind}"))
@@ -117,15 +119,22 @@ def _lane(lane: Lane, top: int, at) -> Markup:
                     '<circle class="dot {}" cx="{}" cy="{}" r="5">'
                     "<title>{} {}: {} % ({} to {}), n = {}</title></circle>"
                 ).format(
-                    kind, at(score.value), y, lane.name, kind, percent(score.value),
-                    percent(score.low), percent(score.high), score.n,
+                    kind,
+                    at(score.value),
+                    y,
+                    lane.name,
+                    kind,
+                    percent(score.value),
+                    percent(score.low),
+                    percent(score.high),
+                    score.n,
                 )
             )
     return Markup("").join(parts)
 
 
 def _values(lane: Lane, y: int) -> Markup:
-    """"41.2 → 63.0  +21.8" at the right end."""
+    """At the right end: "41.2 → 63.0  +21.8"."""
     spans = [
         Markup('<tspan class="{}">{}</tspan>').format(kind, percent(score.value))
         for score, kind in ((lane.before, "before"), (lane.after, "after"))
@@ -136,6 +145,8 @@ def _values(lane: Lane, y: int) -> Markup:
         text += Markup('<tspan class="gain" dx="10">{}</tspan>').format(
             points(lane.gain.value)
         )
-    return Markup('<text class="value" x="100%" y="{}" text-anchor="end">').format(
-        y
-    ) + text + Markup("</text>")
+    return (
+        Markup('<text class="value" x="100%" y="{}" text-anchor="end">').format(y)
+        + text
+        + Markup("</text>")
+    )

@@ -10,6 +10,7 @@ and adapts to light and dark, phone and desk. Text that came from data is escape
 import html
 import os
 import re
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,9 +42,10 @@ _EXPLAINED = {
 
 @dataclass(frozen=True)
 class Card:
-    """A mean gain as a big number; `tone` is "up" (better), "down" or ""."""
+    """A mean gain over so many evals; `tone` is "up" (better), "down" or ""."""
 
     label: str
+    evals: int
     before: float | None
     after: float | None
     gain: Score
@@ -62,15 +64,31 @@ def write_report(run_dir: str | os.PathLike[str]) -> Path:
     Raises:
       OSError: the directory does not exist or cannot be written.
     """
-    run = read_run(run_dir)
-    content = _content(run)
-    environment = _environment()
-    for name in ("report.md", "report.html"):
-        text = environment.get_template(f"{name}.j2").render(content)
-        if name.endswith(".md"):
-            text = re.sub(r"\n{3,}", "\n\n", text)
-        _replace(run.directory / name, text)
-    return run.directory / "report.html"
+    directory = Path(run_dir)
+    for name, text in zip(("report.md", "report.html"), _draw(directory), strict=True):
+        _replace(directory / name, text)
+    return directory / "report.html"
+
+
+def _draw(directory: Path) -> tuple[str, str]:
+    """Markdown and HTML of the report.
+
+    It is written at the end of runs that fail, too: a report that cannot be drawn must
+    not hide the run's own error, so its traceback becomes the report.
+    """
+    try:
+        return draw(read_run(directory))
+    except Exception:
+        text = f"The report could not be drawn.\n\n{traceback.format_exc()}"
+        return _fence(text), f"<!doctype html><pre>{html.escape(text)}</pre>\n"
+
+
+def draw(run: Run) -> tuple[str, str]:
+    """The report of a run as Markdown and as HTML."""
+    content, environment = _content(run), _environment()
+    markdown = environment.get_template("report.md.j2").render(content)
+    page = environment.get_template("report.html.j2").render(content)
+    return re.sub(r"\n{3,}", "\n\n", markdown), page
 
 
 def style_sheet(*names: str) -> str:
@@ -132,8 +150,10 @@ def _content(run: Run) -> dict[str, Any]:
         "explained": _EXPLAINED,
         "cards": cards(headline),
         "mean": lambda metric, side: mean(headline, metric, side),
-        "figure": before_after(headline),
-        "dots": _dots(headline),
+        "figure": interval_chart(
+            lanes(headline), title="strict exact match of each eval, 95 % intervals"
+        ),
+        "dots": legend(headline),
         "resumed": curves.resumed(run),
         "training": curves.training_panels(run),
         "score_panels": curves.score_panels(run) if len(run.steps) > 1 else [],
@@ -146,6 +166,7 @@ def _content(run: Run) -> dict[str, Any]:
         "truncated": trained_on.truncated_tasks(run.ledger),
         "counted_truncation": any(t.inputs_truncated is not None for t in tasks),
         "cut_prompts": [row for row in headline.rows if row.truncated],
+        "unfinished": [row for row in headline.rows if row.unfinished],
         "samples": samples.collect(run, headline),
         "times": about.times(run),
         "events": about.events(run),
@@ -185,6 +206,7 @@ def cards(headline: Headline) -> list[Card]:
         made.append(
             Card(
                 METRICS[metric],
+                sum(metric in row.gains for row in headline.rows),
                 mean(headline, metric, "before"),
                 mean(headline, metric, "after"),
                 gain,
@@ -194,12 +216,10 @@ def cards(headline: Headline) -> list[Card]:
     return made
 
 
-def before_after(headline: Headline, **options: str) -> Markup | None:
-    """The dot-and-interval figure of the first metric, strict exact match."""
-    if not headline.metrics:
-        return None
-    metric = headline.metrics[0]
-    lanes = [
+def lanes(headline: Headline) -> list[Lane]:
+    """The first metric, strict exact match, of every eval that has it."""
+    metric = headline.metrics[0] if headline.metrics else ""
+    return [
         Lane(
             row.name,
             row.before.get(metric),
@@ -208,17 +228,18 @@ def before_after(headline: Headline, **options: str) -> Markup | None:
             row.chance,
         )
         for row in headline.rows
+        if metric in row.before or metric in row.after
     ]
-    title = f"{METRICS[metric]} of each held-out eval, with 95 % intervals"
-    return interval_chart(lanes, title=title, **options)
 
 
-def _dots(headline: Headline) -> list[tuple[str, str]]:
-    """Legend of the figure."""
-    items = []
+def legend(headline: Headline) -> list[tuple[str, str]]:
+    """(style, meaning) of what the before/after figure draws."""
+    items = [("after", f"step {headline.after_step}")]
     if headline.before_step is not None:
-        items.append(("before", f"before (step {headline.before_step})"))
-    items.append(("after", f"after (step {headline.after_step})"))
+        items = [
+            ("before", f"before (step {headline.before_step})"),
+            ("after", f"after (step {headline.after_step})"),
+        ]
     items.append(("interval", "95 % interval"))
     if any(row.chance is not None for row in headline.rows):
         items.append(("chance", "guessing among the options"))
@@ -260,5 +281,5 @@ def _gain(score: Score | None) -> str:
         return formats.MISSING
     return (
         f"{formats.points(score.value)} "
-        f"({formats.points(score.low)} to {formats.points(score.high)})"
+        f"({formats.points(score.low)}, {formats.points(score.high)})"
     )

@@ -10,6 +10,7 @@ file may be absent, empty or cut in its last line. What could not be read is nam
 
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,6 +52,10 @@ class Run:
         """Steps with evaluation results, first to last."""
         return sorted(self.results)
 
+    def scores(self, step: int | None) -> dict[str, dict[str, Any]]:
+        """Results of one step, eval -> metric -> values; {} when there are none."""
+        return self.results.get(step, {}) if step is not None else {}
+
     def of_kind(self, kind: str) -> list[dict[str, Any]]:
         """Lines of metrics.jsonl of one kind, in order of step."""
         return sorted(
@@ -58,8 +63,8 @@ class Run:
             key=lambda line: line["step"],
         )
 
-    def records(self, step: int, name: str) -> list[dict[str, Any]]:
-        """Records of one eval at one step; [] when there are none.
+    def records(self, step: int | None, name: str) -> list[dict[str, Any]]:
+        """Records of one eval at one step; [] when there are none or no step.
 
         A file cut in the middle gives the records before the cut.
         """
@@ -70,7 +75,7 @@ class Run:
             return []
 
 
-def read_run(directory: str | Path) -> Run:
+def read_run(directory: str | os.PathLike[str]) -> Run:
     """Reads what there is of a run directory; see `Run`."""
     directory = Path(directory)
     problems: dict[str, str] = {}

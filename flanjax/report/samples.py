@@ -13,7 +13,9 @@ from flanjax.report.headline import STRICT, Headline, match
 from flanjax.report.run_directory import Run
 
 SHOWN = 3
-_TAIL = 500  # Characters of a prompt that are shown without a click.
+# How much of a prompt's end is shown without a click.
+_TAIL_CHARACTERS, _TAIL_LINES = 420, 8
+_FLIPS = ("wrong → right", "right → wrong", "right → right", "wrong → wrong")
 
 
 @dataclass(frozen=True)
@@ -40,15 +42,17 @@ class Sample:
     @property
     def tail(self) -> str:
         """The end of the prompt, where the question stands."""
-        if len(self.prompt) <= _TAIL:
-            return self.prompt
-        cut = self.prompt[-_TAIL:]
-        return "… " + cut[cut.find(" ") + 1 :]
+        lines = self.prompt.strip().splitlines()[-_TAIL_LINES:]
+        text = "\n".join(lines).strip()
+        if len(text) > _TAIL_CHARACTERS:
+            cut = text[-_TAIL_CHARACTERS:]
+            text = cut[cut.find(" ") + 1 :]
+        return text if text == self.prompt.strip() else f"… {text}"
 
     @property
     def is_cut(self) -> bool:
         """True when `tail` is not the whole prompt."""
-        return len(self.prompt) > _TAIL
+        return self.tail != self.prompt.strip()
 
     @property
     def change(self) -> str:
@@ -79,11 +83,7 @@ def collect(run: Run, headline: Headline) -> list[EvalSamples]:
     """Samples of every eval that left records at the last evaluated step."""
     found = []
     for row in headline.rows:
-        old = (
-            run.records(headline.before_step, row.name)
-            if headline.before_step is not None
-            else []
-        )
+        old = run.records(headline.before_step, row.name)
         new = run.records(headline.after_step, row.name)
         if new:
             found.append(_samples(row.name, old, new))
@@ -94,14 +94,13 @@ def _samples(
     name: str, old: list[dict[str, Any]], new: list[dict[str, Any]]
 ) -> EvalSamples:
     pairs = match(old, new)
-    flips: dict[str, int] = {}
+    flips: dict[str, int] = dict.fromkeys(_FLIPS, 0)
     groups: dict[tuple[bool, bool | None], list[tuple[Any, Any]]] = {}
     for before, after in pairs:
         was = _is_right(before) if before else None
         groups.setdefault((_is_right(after), was), []).append((before, after))
         if before:
-            key = f"{_word(was)} → {_word(_is_right(after))}"
-            flips[key] = flips.get(key, 0) + 1
+            flips[f"{_word(was)} → {_word(_is_right(after))}"] += 1
 
     def pick(right: bool) -> list[Sample]:
         # What changed comes first: wrong -> right, right -> wrong.
@@ -109,7 +108,8 @@ def _samples(
         return [_sample(*pair) for pair in _in_turn(order)][:SHOWN]
 
     templates = sorted({str(r["template_id"]) for r in new if r.get("template_id")})
-    return EvalSamples(name, pick(True), pick(False), flips, templates)
+    counted = flips if any(flips.values()) else {}
+    return EvalSamples(name, pick(True), pick(False), counted, templates)
 
 
 def _in_turn(groups: list[list[Any]]) -> Iterable[Any]:

@@ -79,15 +79,16 @@ def tick_labels(values: Sequence[float]) -> list[str]:
 def thin(
     points: Sequence[tuple[float, float]], limit: int = 240
 ) -> list[tuple[float, float]]:
-    """At most `limit` points: means of equal runs of neighbours."""
+    """At most `limit` points and the two ends: means of equal runs of neighbours."""
     if len(points) <= limit:
         return list(points)
     size = math.ceil(len(points) / limit)
     runs = [points[i : i + size] for i in range(0, len(points), size)]
-    return [
+    means = [
         (sum(x for x, _ in run) / len(run), sum(y for _, y in run) / len(run))
         for run in runs
     ]
+    return [points[0], *means[1:-1], points[-1]]
 
 
 def smooth(
@@ -106,9 +107,9 @@ def smooth(
 
 
 def _text(x: float, y: float, text: str, anchor: str, kind: str = "tick") -> Markup:
-    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
-        kind, x, y, anchor, text
-    )
+    return Markup(
+        '<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>'
+    ).format(kind, x, y, anchor, text)
 
 
 def _path(points: Sequence[tuple[float, float | None]], at: Callable) -> str:
@@ -123,17 +124,21 @@ def _path(points: Sequence[tuple[float, float | None]], at: Callable) -> str:
     return "".join(parts)
 
 
-def _range(series: Sequence[Series], from_zero: bool) -> tuple[list[float], list[float]]:
-    """Ticks of the x and the y axis."""
+def _x_range(series: Sequence[Series]) -> tuple[float, float]:
     xs = [x for s in series for x, y in s.points if is_number(y)]
+    low, high = min(xs), max(xs)
+    if low <= 0.05 * high:  # The first step is no reason to leave zero out.
+        low = 0
+    return (low, high) if high > low else (low - 1, high + 1)
+
+
+def _y_ticks(series: Sequence[Series], from_zero: bool) -> list[float]:
     ys = [y for s in series for _, y in s.points if is_number(y)]
     ys += [v for s in series for _, low, high in s.intervals for v in (low, high)]
     low, high = min(ys), max(ys)
     if from_zero:
         low, high = min(0.0, low), max(0.0, high)
-    span = ticks(min(xs), max(xs)) if max(xs) > min(xs) else [min(xs)]
-    # Steps are whole: a tick at 2.5 steps would name nothing that exists.
-    return [x for x in span if x == round(x)], ticks(low, high)
+    return ticks(low, high)
 
 
 def line_chart(
@@ -162,11 +167,8 @@ def line_chart(
     if not series:
         return None
     series = [_scaled(s, scale) for s in series]
-    xt, yt = _range(series, from_zero)
-    xs = [x for s in series for x, _ in s.points]
-    x0, x1 = min(xs), max(xs)
-    if x1 == x0:
-        x0, x1 = x0 - 1, x1 + 1
+    yt = _y_ticks(series, from_zero)
+    x0, x1 = _x_range(series)
 
     def at(x: float, y: float) -> tuple[float, float]:
         across = LEFT + (x - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
@@ -174,17 +176,18 @@ def line_chart(
         return across, HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM)
 
     parts = [
-        Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">').format(
-            WIDTH, HEIGHT, title
-        )
+        Markup(
+            '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">'
+        ).format(WIDTH, HEIGHT, title)
     ]
     for y, label in zip(yt, tick_labels(yt), strict=True):
         _, v = at(x0, y)
         kind = "axis" if y == yt[0] else "grid"
         parts.append(_line(LEFT, v, WIDTH - RIGHT, v, kind))
         parts.append(_text(LEFT - 7, v + 4, label, "end"))
-    for x in xt:
-        if x0 <= x <= x1:
+    for x in ticks(x0, x1):
+        # Steps are whole: a tick at 2.5 steps would name nothing that exists.
+        if x0 <= x <= x1 and x == round(x):
             h, v = at(x, yt[0])
             parts.append(_text(h, v + 17, integer(x), "middle"))
     parts.append(_text(WIDTH - RIGHT, HEIGHT - 1, x_label, "end", "unit"))

@@ -26,6 +26,7 @@ class Share:
       detail: prompt type of a task, collection and category of a dataset.
       rate: relative weight as configured.
       expected, realised: share of the drawn examples, as a fraction.
+      tokens: share of the target tokens, which is what the loss sees.
       examples: examples there are.
       drawn: examples drawn so far.
       epochs: passes made so far, else passes planned; of a dataset the largest.
@@ -37,6 +38,7 @@ class Share:
     rate: float | None
     expected: float | None
     realised: float | None
+    tokens: float | None
     examples: float | None
     drawn: float | None
     epochs: float | None
@@ -99,8 +101,9 @@ def share_bar(share: Share, widest: float) -> Markup:
     if share.expected is not None and widest > 0:
         x = min(98.5, 100 * share.expected / widest)
         parts.append(
-            Markup('<rect class="target" y="0" height="10" width="1.5" x="{:.1f}%"/>')
-            .format(x)
+            Markup(
+                '<rect class="target" y="0" height="10" width="1.5" x="{:.1f}%"/>'
+            ).format(x)
         )
     return Markup("").join(parts) + Markup("</svg>")
 
@@ -124,6 +127,7 @@ def _dataset(collection: str, name: str, rows: list[dict[str, Any]]) -> Dataset:
         rate=_sum(tasks, "rate"),
         expected=_sum(tasks, "expected"),
         realised=_sum(tasks, "realised"),
+        tokens=_sum(tasks, "tokens"),
         examples=_sum(tasks, "examples"),
         drawn=_sum(tasks, "drawn"),
         epochs=max(epochs, default=None),
@@ -145,6 +149,7 @@ def _task(row: dict[str, Any]) -> Share:
         rate=_number(row, "rate"),
         expected=_number(row, "share"),
         realised=_number(row, "realised_share"),
+        tokens=_number(row, "token_share"),
         examples=examples,
         drawn=drawn,
         epochs=epochs,
@@ -178,7 +183,7 @@ def _mean(tasks: Sequence[Share], name: str) -> float | None:
 
 
 def truncation(share: Share) -> str:
-    """"inputs 1.2 %, targets 0.0 %"."""
+    """In words: "inputs 1.2 %, targets 0.0 %"."""
     return (
         f"inputs {percent(share.inputs_truncated)} %, "
         f"targets {percent(share.targets_truncated)} %"

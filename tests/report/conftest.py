@@ -17,11 +17,21 @@ from flanjax.train.metrics import MetricWriter
 STEPS, EVAL_PERIOD, TASK_COUNT = 300, 100, 14
 EVALS = {
     "boolq_heldout": ("yes_no", ["yes", "no"], 0.31, 0.62),
-    "commonsense_qa_heldout": ("choice", ["river", "bank", "moon", "desk", "cat"], 0.1, 0.34),
+    "commonsense_qa_heldout": (
+        "choice",
+        ["river", "bank", "moon", "desk", "cat"],
+        0.1,
+        0.34,
+    ),
     "nq_open_heldout": ("open", [], 0.02, 0.07),
     "asdiv_heldout": ("arithmetic", [], 0.04, 0.12),
 }
-EXTRACTORS = {"yes_no": "yes_no", "choice": "choice", "open": "text", "arithmetic": "number"}
+EXTRACTORS = {
+    "yes_no": "yes_no",
+    "choice": "choice",
+    "open": "text",
+    "arithmetic": "number",
+}
 DATASETS = ("hellaswag", "piqa", "siqa", "openbookqa", "logiqa", "truthfulqa", "xsum")
 CONFIG = """\
 import flanjax.config
@@ -46,12 +56,12 @@ PrepareConfig.mixture = 'starter'
 
 
 def _answer(rng: random.Random, kind: str, gold: str, wrong: str, right: bool) -> str:
-    """Right answers come in the asked form; wrong ones ramble, mislead or say nothing."""
+    """A right answer in the asked form; a wrong one rambles or says nothing."""
     if right:
         return gold
     if kind in ("choice", "yes_no") and rng.random() < 0.5:
         return f"The answer is {gold if rng.random() < 0.6 else wrong}."
-    return rng.choice([wrong, "", f"I think that {wrong}", "Let me explain step by step"])
+    return rng.choice([wrong, "", f"I think that {wrong}", "Let me explain"])
 
 
 def records(name: str, step: int, n: int = 60) -> list[dict[str, Any]]:
@@ -72,7 +82,8 @@ def records(name: str, step: int, n: int = 60) -> list[dict[str, Any]]:
                     "kind": kind,
                     "index": i,
                     "row_id": f"{name}:{i + 1}",
-                    "prompt": "Answer the question.\n\n" + "Q: Is rain wet? A: yes\n\n" * 24
+                    "prompt": "Answer the question.\n\n"
+                    + "Q: Is rain wet? A: yes\n\n" * 24
                     + f"Q: Passage {i} tells of a river and a bank. What is it? A:",
                     "output": _answer(answers, kind, gold, wrong, right),
                     "gold": [gold],
@@ -90,6 +101,7 @@ def records(name: str, step: int, n: int = 60) -> list[dict[str, Any]]:
                     "prompt_hash": f"{i:08x}",
                     "shot_ids": ["train:3", "train:8"],
                     "truncated": name.startswith("nq") and i < 4,
+                    "finished": i % 9 > 0,
                 }
             )
         )
@@ -116,11 +128,14 @@ def ledger(steps: int) -> dict[str, Any]:
                 "prompt_type": prompt_type,
                 "rate": rate,
                 "share": share,
+                "token_share": share,
                 "cap": 3000,
                 "examples": examples,
                 "expected_examples": 8 * 3.1 * STEPS * share,
                 "epochs": 8 * 3.1 * STEPS * share / examples,
-                "realised_examples": round(8 * 3.1 * steps * share + rng.uniform(-1, 1)),
+                "realised_examples": round(
+                    8 * 3.1 * steps * share + rng.uniform(-1, 1)
+                ),
                 "realised_share": share + rng.uniform(-0.0008, 0.0008),
                 "inputs_truncated": 0.031 if dataset == "xsum" else 0.0,
                 "targets_truncated": 0.004 if name == "xsum_fs_opt" else 0.0,
@@ -142,7 +157,9 @@ def _write_metrics(run_dir: Path, steps: int) -> None:
                 "train",
                 {
                     "loss": loss + rng.gauss(0, 0.16),
-                    "learning_rate": 1e-3 * min(1, step / 30) * (1 - 0.9 * step / STEPS),
+                    "learning_rate": 1e-3
+                    * min(1, step / 30)
+                    * (1 - 0.9 * step / STEPS),
                     "tokens": 1500 + rng.randint(-80, 80),
                     "tokens_per_second": 1080 + rng.gauss(0, 40),
                     "data_wait_seconds": abs(rng.gauss(0.004, 0.003)),
@@ -159,6 +176,7 @@ def _write_metrics(run_dir: Path, steps: int) -> None:
                 + (1.6 + 0.1 * i) * math.exp(-step / 80)
                 for i, d in enumerate(DATASETS)
             }
+            losses["validation/all/loss"] = sum(losses.values()) / len(losses)
             writer.write(step, "validation", losses)
     if steps > 150:
         writer.write(150, "event", {"event": "resumed", "from": "checkpoint 150"})
@@ -170,7 +188,9 @@ def make_run(run_dir: Path, state: str = "finished", steps: int = STEPS) -> Path
     run_dir.mkdir(parents=True, exist_ok=True)
     results: dict[str, Any] = {}
     for step in range(0, steps + 1, EVAL_PERIOD):
-        results[str(step)] = {"validation/piqa_zs_opt": {"loss": {"value": 1.2, "n": 9}}}
+        results[str(step)] = {
+            "validation/piqa_zs_opt": {"loss": {"value": 1.2, "n": 9}}
+        }
         for name in EVALS:
             made = records(name, step)
             write_records(run_dir / "records" / str(step) / f"{name}.jsonl.zst", made)
@@ -186,8 +206,13 @@ def make_run(run_dir: Path, state: str = "finished", steps: int = STEPS) -> Path
             "steps_done": steps,
             "steps_total": STEPS,
             "started": time.time() - 700,
-            "seconds": {"training": 421.3, "evaluating": 150.2, "compiling the train "
-                        "step": 38.4, "fetching": 9.1, "writing the report": 0.6},
+            "seconds": {
+                "training": 421.3,
+                "evaluating": 150.2,
+                "compiling the train step": 38.4,
+                "fetching": 9.1,
+                "writing the report": 0.6,
+            },
             "message": "" if state == "finished" else "stopped by SIGTERM",
         },
         "environment.json": {
