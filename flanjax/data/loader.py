@@ -218,37 +218,6 @@ def make_loader(
     return Loader(source, prefetch, threads)
 
 
-def epoch_batches(
-    member: Member,
-    store_dir: str | os.PathLike,
-    layout: Layout,
-    batch_size: int,
-    host_index: int = 0,
-    host_count: int = 1,
-) -> Iterator[Batch]:
-    """Yields every example of a member once, packed; the last batch is padded.
-
-    For the loss on a validation split: the same batches each time, whatever the run's
-    seed.
-    """
-    (planned,) = plan_members([member], store_dir)
-    size = len(planned.lengths)
-    plan = Plan([planned._replace(share=1.0)], layout, 0, max(size, 1))
-    rows, _ = plan.rows(Position(), plan.block(0).num_rows)
-    stores, share = OpenStores(store_dir), batch_size // host_count
-    for start in range(0, len(rows), batch_size):
-        batch = rows[start : start + batch_size]
-        batch += [[] for _ in range(batch_size - len(batch))]
-        mine = batch[host_index * share : (host_index + 1) * share]
-        yield Batch(
-            features=layout.batch(read_rows(mine, [member], stores)),
-            position=Position(0, start + batch_size),
-            examples=mine,
-            hash=_hash(batch),
-            counts=_counts(batch, 1),
-        )
-
-
 def read_rows(
     rows: Sequence[Row], members: Sequence[Member], stores: OpenStores
 ) -> list[list[Example]]:

@@ -18,6 +18,7 @@ NumPy guarantees that stream for good, which it does not for `Generator` methods
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import threading
@@ -139,7 +140,7 @@ class Plan:
         if abs(total - 1) > 1e-6:
             raise ConfigError(f"shares sum to {total}, not 1")
 
-    @property
+    @functools.cached_property
     def fingerprint(self) -> str:
         """Hash of everything that decides the order, 16 hex digits."""
         parts = {

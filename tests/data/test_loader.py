@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from flanjax.data.layout import Layout
-from flanjax.data.loader import epoch_batches, make_loader, make_plan, read_rows
+from flanjax.data.loader import make_loader, make_plan, read_rows
 from flanjax.data.plan import Position
 from flanjax.data.store import OpenStores
 from flanjax.errors import ConfigError, DataError
@@ -93,17 +93,6 @@ def test_a_store_that_breaks_under_way_is_one_clear_error(load, tmp_path):
     (tmp_path / load.resolved.members[0].path / "examples.array_record").unlink()
     with pytest.raises(DataError, match="prepare"):
         load(3)
-
-
-def test_an_epoch_gives_every_example_once_and_pads_the_end(load, tmp_path):
-    member = load.resolved.members[0]
-    batches = list(epoch_batches(member, tmp_path, LAYOUT, 8))
-    seen = [example for b in batches for row in b.examples for _, example in row]
-    assert sorted(seen) == list(range(50))
-    assert all(b.features["encoder_input_tokens"].shape == (8, 64) for b in batches)
-    halves = [list(epoch_batches(member, tmp_path, LAYOUT, 8, i, 2)) for i in range(2)]
-    for whole, one, two in zip(batches, *halves, strict=True):
-        assert one.examples + two.examples == whole.examples
 
 
 def test_rows_are_read_in_their_order(load, tmp_path):
