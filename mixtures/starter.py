@@ -35,6 +35,7 @@ import seqio
 from flanjax.data.arithmetic import problems
 from flanjax.data.fetch import ARTIFACTS
 from flanjax.data.fewshot import FewShot
+from flanjax.data.mixing import ExamplesRate, examples_proportional
 from flanjax.data.readers import Row
 from flanjax.data.sources import FunctionSource
 from flanjax.data.tasks import TaskInfo, add_instruction_task
@@ -65,11 +66,8 @@ QUICK_RATES = {
     "arithmetic": 0.22,
     "cot": 0.06,
 }
-# Inside a kind, a dataset weighs as much as it has rows, up to this many.
+# Inside a kind, a task weighs as much as it has examples, up to this many.
 CAP = 600
-ROWS = {"contracts": 80, "imdb": 100, "mts_dialog": 70, "fiqa": 100, "xsum": 240,
-        "conll_entities": 100, "factual_summary": 360, "disfl_qa": 460,
-        "pubmed_qa": 490}  # fmt: skip
 
 # Datasets of starter_quick with their prompt types: short texts and answers.
 QUICK = {
@@ -87,7 +85,8 @@ QUICK = {
 
 # --- tasks --------------------------------------------------------------------------
 
-Members = dict[str, list[tuple[str, float]]]  # kind -> (task, rate inside its kind)
+# Kind -> its tasks with their rates inside the kind.
+Members = dict[str, list[tuple[str, ExamplesRate]]]
 
 
 def _templates(category: str, group: str) -> TemplateGroup:
@@ -103,7 +102,6 @@ def _add_datasets(
 ) -> Members:
     """Registers training datasets in the given prompt types."""
     members: Members = {}
-    most = min(CAP, parts["train"] or CAP)
     for name, prompt_types in forms.items():
         dataset = TRAINED[name]
         tasks = add_instruction_task(
@@ -115,9 +113,8 @@ def _add_datasets(
             prompt_types=prompt_types,
             few_shot=few_shot,
         )
-        rate = min(ROWS.get(name, most), most) / len(tasks)
         kind = members.setdefault(dataset.category, [])
-        kind.extend((task, rate) for task in tasks)
+        kind.extend((task, examples_proportional(CAP)) for task in tasks)
     return members
 
 
@@ -135,7 +132,7 @@ def _problem_rows(split: str, count: int, steps: tuple[int, ...]) -> Iterator[Ro
 
 def _add_problems(
     prefix: str, cot: bool, count: int, steps: tuple[int, ...], few_shot: FewShot
-) -> list[tuple[str, float]]:
+) -> list[tuple[str, ExamplesRate]]:
     """Registers generated problems, asked for the number or for the way to it."""
     group = "arithmetic_cot" if cot else "arithmetic"
     rows = functools.partial(_problem_rows, count=count, steps=steps)
@@ -148,7 +145,7 @@ def _add_problems(
         few_shot=few_shot,
         cot=cot,
     )  # fmt: skip
-    return [(task, 1.0) for task in tasks]
+    return [(task, examples_proportional(CAP)) for task in tasks]
 
 
 def _add_mixture(name: str, members: Members, rates: Mapping[str, float]) -> None:
