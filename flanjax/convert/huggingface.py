@@ -134,6 +134,8 @@ def save_huggingface(
     tensors = scatter(huggingface_entries(config), params)
     # transformers 4 refuses a file that does not say which framework it is for.
     save_file(tensors, scratch / _WEIGHTS, metadata={"format": "pt"})
+    # It makes the file readable by its owner alone.
+    (scratch / _WEIGHTS).chmod((scratch / "config.json").stat().st_mode)
     if vocabulary is not None:
         save_tokenizer(scratch, vocabulary)
     card = model_card(config, vocabulary, run_dir)

@@ -341,8 +341,9 @@ def _load_tokenizer(spec: str, path: Path) -> TokenizerVocabulary:
     if special_ids["eos"] is None:
         known = (tokenizer.token_to_id(t) for t in ("</s>", "<|endoftext|>", "<eos>"))
         special_ids["eos"] = next((i for i in known if i is not None), None)
-    if special_ids["pad"] is None:
-        special_ids["pad"] = tokenizer.token_to_id("<pad>")
+    for name in ("pad", "unk"):
+        if special_ids[name] is None:
+            special_ids[name] = tokenizer.token_to_id(f"<{name}>")
     return TokenizerVocabulary(
         spec,
         tokenizer,
