@@ -8,6 +8,7 @@ import os
 from rich import box
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from flanjax.eval.stats import Score
@@ -24,7 +25,6 @@ from flanjax.report.run_directory import read_run
 
 # Beside the strict score; F1 and parse failures stand in the report.
 _BESIDE = {"exact_match_flexible": "flexible", "choice_accuracy": "likelihood"}
-_WIDTH = 112  # Columns the table needs with names of 24 characters.
 
 
 def print_summary(run_dir: str | os.PathLike[str], console: Console) -> None:
@@ -38,26 +38,37 @@ def print_summary(run_dir: str | os.PathLike[str], console: Console) -> None:
     if not headline.rows:
         console.print("no evaluation results yet")
         return
-    # A pipe has no width, and a table of numbers must not be folded.
-    wide = max(_WIDTH, console.width)
-    console.print(_table(headline), width=wide, crop=False, no_wrap=True)
+    width = console.width
+    beside = [metric for metric in _BESIDE if metric in headline.metrics]
+    while (needed := _needed(console, headline, beside)) > width and beside:
+        if not console.is_terminal:  # A pipe has no width that lines must fit.
+            console.width = needed
+            break
+        beside.pop()
+    console.print(_table(headline, beside))
+    console.width = width
     if headline.meaning:
         console.print(escape(headline.meaning), highlight=False)
 
 
-def _table(headline: Headline) -> Table:
+def _needed(console: Console, headline: Headline, beside: list[str]) -> int:
+    """Columns of the terminal that the table takes unfolded."""
+    options = console.options.update(max_width=1000)
+    return Measurement.get(console, options, _table(headline, beside)).maximum
+
+
+def _table(headline: Headline, beside: list[str]) -> Table:
     compared = headline.before_step is not None
     columns = ["before", "after", "gain"]
     if not compared:
         columns = [f"step {headline.after_step}"]
-    beside = [metric for metric in _BESIDE if metric in headline.metrics]
     table = Table(
         title=f"{METRICS[STRICT]} on held-out tasks, per cent (95 % intervals)",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    table.add_column("eval", no_wrap=True)
+    table.add_column("eval", overflow="fold")  # The one column that may give way.
     for column in ("n", *columns, *(_BESIDE[metric] for metric in beside)):
         table.add_column(column, justify="right", no_wrap=True)
     for i, row in enumerate(headline.rows):

@@ -31,7 +31,9 @@ def number(value: Any, digits: int = 3) -> str:
         return str(value).replace("-", MINUS)
     if abs(value) < 1e-3:
         return scientific(value, digits)
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    # The exponent after rounding: 0.9999 to three digits is 1.00.
+    exponent = int(f"{value:.{digits - 1}e}".split("e")[1])
+    decimals = max(0, digits - 1 - exponent)
     return f"{value:,.{decimals}f}".replace("-", MINUS)
 
 

@@ -134,7 +134,7 @@ def _row(
         before=_scores(run, before, name),
         after=scores,
         gains={metric: paired_gain({name: pair}) for metric, pair in pairs.items()},
-        chance=_mean([1 / len(r["choices"]) for r in facts if r.get("choices")]),
+        chance=_mean([1 / len(r["choices"]) for r in facts if r["choices"]]),
         truncated=_share(facts, "truncated", True),
         unfinished=_share(new, "finished", False),
     )
@@ -162,9 +162,9 @@ def _paired(
     for record_before, record_after in match(old, new):
         if record_before is None:
             continue
-        first = record_before.get("scores") or {}
-        for metric, value in (record_after.get("scores") or {}).items():
-            if metric in METRICS and is_number(value) and is_number(first.get(metric)):
+        first = record_before["scores"]
+        for metric, value in record_after["scores"].items():
+            if metric in METRICS and metric in first:
                 values = pairs.setdefault(metric, ([], []))
                 values[0].append(float(first[metric]))
                 values[1].append(float(value))

@@ -18,6 +18,8 @@ from typing import Any
 
 import zstandard
 
+from flanjax.report.formats import is_number
+
 VALIDATION = "validation"  # Losses on validation splits are no held-out scores.
 
 
@@ -150,6 +152,21 @@ def _metrics(path: Path, problems: dict[str, str]) -> list[dict[str, Any]]:
     return lines
 
 
+def _record(record: dict[str, Any]) -> dict[str, Any]:
+    """A record whose lists and scores are what the report takes them for."""
+    scores, gold = record.get("scores"), record.get("gold")
+    choices = record.get("choices")
+    return record | {
+        "scores": (
+            {str(k): v for k, v in scores.items() if is_number(v)}
+            if isinstance(scores, dict)
+            else {}
+        ),
+        "gold": [str(g) for g in (gold if isinstance(gold, list) else [gold])],
+        "choices": [str(c) for c in choices] if isinstance(choices, list) else [],
+    }
+
+
 def _records(path: Path) -> Iterator[dict[str, Any]]:
     with path.open("rb") as raw:
         reader = zstandard.ZstdDecompressor().stream_reader(raw)
@@ -158,6 +175,6 @@ def _records(path: Path) -> Iterator[dict[str, Any]]:
             for text in lines:
                 record = json.loads(text)
                 if isinstance(record, dict):
-                    yield record
+                    yield _record(record)
         except (ValueError, zstandard.ZstdError):
             return

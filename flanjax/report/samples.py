@@ -119,8 +119,7 @@ def _in_turn(groups: list[list[Any]]) -> Iterable[Any]:
 
 
 def _is_right(record: dict[str, Any]) -> bool:
-    value = (record.get("scores") or {}).get(STRICT)
-    return isinstance(value, int | float) and value >= 0.5
+    return record["scores"].get(STRICT, 0) >= 0.5
 
 
 def _word(right: bool | None) -> str:
@@ -132,13 +131,10 @@ def _verdict(answer: Answer | None) -> str:
 
 
 def _sample(before: dict[str, Any] | None, after: dict[str, Any]) -> Sample:
-    gold = after.get("gold", "")
-    if isinstance(gold, list):
-        gold = " | ".join(map(str, gold))
     return Sample(
         row_id=str(after.get("row_id", "")),
         prompt=str(after.get("prompt", "")),
-        gold=str(gold),
+        gold=" | ".join(after["gold"]),
         before=_answer(before) if before else None,
         after=_answer(after),
     )
@@ -160,7 +156,7 @@ def _answer(record: dict[str, Any]) -> Answer:
 def _likely(record: dict[str, Any]) -> str | None:
     """The option the model finds most likely."""
     choice = record.get("choice_prediction")
-    choices = record.get("choices") or []
+    choices = record["choices"]
     if isinstance(choice, int) and 0 <= choice < len(choices):
-        return str(choices[choice])
-    return None if choice is None else str(choice)
+        return choices[choice]
+    return None

@@ -53,7 +53,7 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
     ticks(0, 0.93) == [0.0, 0.25, 0.5, 0.75, 1.0]
     """
-    if not high > low:
+    if not high - low > 1e-9 * max(abs(low), abs(high)):  # One value, but for rounding.
         low, high = low - (abs(low) or 1) / 2, high + (abs(high) or 1) / 2
     raw = (high - low) / count
     power = 10.0 ** math.floor(math.log10(raw))
