@@ -286,14 +286,19 @@ class Evaluator:
 class _Clock:
     """Says what is done and how long the rest will take, every few seconds."""
 
-    def __init__(self, progress: Progress, total: int):
-        self._progress, self._total, self._done = progress, total, 0
-        self._start = self._last = time.monotonic()
+    def __init__(
+        self,
+        progress: Progress,
+        total: int,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self._progress, self._total, self._done, self._now = progress, total, 0, now
+        self._start = self._last = now()
 
     def line(self, what: str, work: int) -> None:
         """Counts `work` as done; prints when the last line is some seconds old."""
         self._done += work
-        now = time.monotonic()
+        now = self._now()
         if now - self._last >= _SECONDS_BETWEEN_LINES:
             left = (now - self._start) * (self._total / self._done - 1)
             self._progress(f"  evaluating {what}, {left:.0f} s left in all")
