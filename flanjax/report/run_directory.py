@@ -48,6 +48,9 @@ class Run:
     results: dict[int, dict[str, dict[str, Any]]] = field(default_factory=dict)
     metrics: list[dict[str, Any]] = field(default_factory=list)
     problems: dict[str, str] = field(default_factory=dict)
+    _records: dict[Path, list[dict[str, Any]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def steps(self) -> list[int]:
@@ -68,13 +71,15 @@ class Run:
     def records(self, step: int | None, name: str) -> list[dict[str, Any]]:
         """Records of one eval at one step; [] when there are none or no step.
 
-        A file cut in the middle gives the records before the cut.
+        A file cut in the middle gives the records before the cut. Files are read once.
         """
         path = self.directory / "records" / str(step) / f"{name}.jsonl.zst"
-        try:
-            return list(_records(path))
-        except OSError:
-            return []
+        if path not in self._records:
+            try:
+                self._records[path] = list(_records(path))
+            except OSError:
+                self._records[path] = []
+        return self._records[path]
 
 
 def read_run(directory: str | os.PathLike[str]) -> Run:
