@@ -74,8 +74,7 @@ class Evaluator:
       mesh: devices that parameters lie on; None for the default device.
       batch_size: prompts at once, rounded up to what the mesh divides.
       max_examples: of each eval at most, besides what its spec says.
-      max_validation_examples: of each validation split at most.
-      progress: called with a line at least once per batch or every few seconds.
+      progress: called with a line that tells the time left, every few seconds.
     """
 
     def __init__(
@@ -88,7 +87,6 @@ class Evaluator:
         mesh: Mesh | None = None,
         batch_size: int = 16,
         max_examples: int | None = None,
-        max_validation_examples: int | None = None,
         progress: Progress = print,
     ):
         self._model, self._vocabulary, self._layout = model, vocabulary, layout
@@ -105,13 +103,12 @@ class Evaluator:
             store_dir,
             rows=max(parts, -(-batch_size // 4 // parts) * parts),
             place=self._place,
-            max_examples=max_validation_examples,
         )
 
     def run(
         self, params: Any, step: int, records_dir: str | Path
     ) -> dict[str, dict[str, Score]]:
-        """Answers every eval's prompts, writes the records, and scores them.
+        """Answers every eval's prompts, writes records and scores; validation losses.
 
         Args:
           params: of the model, float arrays on the host or on the mesh.
@@ -119,12 +116,14 @@ class Evaluator:
           records_dir: gets `<step>/<eval>.jsonl.zst`.
 
         Returns:
-          Eval -> metric -> Score, exactly what `rescore` gives for the files.
+          Eval -> metric -> Score, exactly what `rescore` gives for the files; and
+          "validation/<task>" -> "loss" and "accuracy" -> Score, see `Validation.run`.
         """
         stepped = params
         if self._stepper is not self._model:
             stepped = unstack_layers(params)
-        clock = _Clock(self._progress, sum(map(self._work, self._evals)))
+        work = self._validation.tokens + sum(map(self._work, self._evals))
+        clock = _Clock(self._progress, work)
         scores = {}
         for ready in self._evals:
             answers: list[Record] = [{}] * len(ready.records)
@@ -142,11 +141,7 @@ class Evaluator:
             path = Path(records_dir) / str(step) / f"{ready.spec.name}.jsonl.zst"
             write_records(path, records)
             scores[ready.spec.name] = rescore(records)
-        return scores
-
-    def validation(self, params: Any) -> dict[str, dict[str, Score]]:
-        """Loss and accuracy per target token, see `Validation.run`."""
-        return self._validation.run(params, self._progress)
+        return scores | self._validation.run(params, clock.line)
 
     @functools.cached_property
     def _evals(self) -> list[_Eval]:
@@ -223,7 +218,7 @@ class Evaluator:
                 :16
             ],
             "truncated": truncated,
-            "gold": list(meta.get("references") or [gold]),
+            "gold": list(dict.fromkeys([gold, *(meta.get("references") or ())])),
             "choices": list(meta.get("choices") or ()),
             "extractor": spec.extractor,
             "style": spec.style,

@@ -1,7 +1,7 @@
 """Loss per target token on validation splits, task by task.
 
     validation = Validation(model, layout, resolved, store_dir)
-    validation.run(params)["validation/boolq_zs_opt"]["loss"].value
+    validation.run(params, progress)["validation/boolq_zs_opt"]["loss"].value
 
 Examples are packed into rows as in training; no z-loss, no label smoothing, no dropout.
 """
@@ -33,7 +33,6 @@ class Validation:
       store_dir: where they are.
       rows: rows of a batch.
       place: puts a batch of numpy arrays on the devices.
-      max_examples: of each member at most; None takes all.
     """
 
     def __init__(
@@ -45,24 +44,29 @@ class Validation:
         *,
         rows: int = 4,
         place: Callable[[Any], Any] = lambda batch: batch,
-        max_examples: int | None = None,
     ):
         self._layout, self._store_dir = layout, Path(store_dir)
         self._members = resolved.validation
-        self._rows, self._place, self._max_examples = rows, place, max_examples
+        self._rows, self._place = rows, place
         config = LossConfig(z_loss=0.0)
         self._sums = jax.jit(
             lambda params, batch: loss_and_metrics(model, params, batch, config)
         )
 
+    @functools.cached_property
+    def tokens(self) -> int:
+        """Tokens that one run puts through the model, padding included."""
+        batches = [b for m in self._members for b in self._batches[m.name]]
+        return sum(map(_tokens, batches))
+
     def run(
-        self, params: Any, progress: Callable[[str], None] = lambda line: None
+        self, params: Any, progress: Callable[[str, int], None]
     ) -> dict[str, dict[str, Score]]:
         """Scores every member.
 
         Args:
           params: of the model.
-          progress: called with a line after each member.
+          progress: called after each batch with what was done and how many tokens.
 
         Returns:
           "validation/<task>" -> {"loss": nats per target token, "accuracy": share of
@@ -71,37 +75,40 @@ class Validation:
           there is no interval (low and high equal the value).
         """
         scores, total = {}, np.zeros(3)
-        for done, member in enumerate(self._members, start=1):
+        for member in self._members:
             sums = np.zeros(3)
-            for batch in self._batches(member):
+            for batch in self._batches[member.name]:
                 loss, aux = self._sums(params, self._place(batch))
                 sums += [float(loss), float(aux["correct"]), float(aux["weight_sum"])]
+                progress(f"validation loss of {member.name}", _tokens(batch))
             scores[f"validation/{member.name}"] = _scores(sums)
             total += sums
-            progress(f"validation {done}/{len(self._members)}: {member.name}")
         return scores | ({ALL: _scores(total)} if scores else {})
 
     @functools.cached_property
-    def _packed(self) -> dict[str, list[dict[str, np.ndarray]]]:
-        return {}
+    def _batches(self) -> dict[str, list[dict[str, np.ndarray]]]:
+        return {member.name: self._pack(member) for member in self._members}
 
-    def _batches(self, member: Member) -> list[dict[str, np.ndarray]]:
+    def _pack(self, member: Member) -> list[dict[str, np.ndarray]]:
         """Feature batches of one member, [rows, length]; the last is filled up."""
-        if member.name not in self._packed:
-            store = TaskStore(self._store_dir / member.path)
-            examples = store.read(range(len(store))[: self._max_examples])
-            raw = np.array([(len(e.inputs), len(e.targets)) for e in examples])
-            order, starts = pack(self._layout.sizes(raw), self._layout.limits)
-            rows = [
-                [examples[i] for i in order[start:end]]
-                for start, end in zip(starts[:-1], starts[1:], strict=True)
-            ]
-            rows += [[]] * (-len(rows) % self._rows)
-            self._packed[member.name] = [
-                self._layout.batch(rows[i : i + self._rows])
-                for i in range(0, len(rows), self._rows)
-            ]
-        return self._packed[member.name]
+        store = TaskStore(self._store_dir / member.path)
+        examples = store.read(range(len(store)))
+        raw = np.array([(len(e.inputs), len(e.targets)) for e in examples], np.int32)
+        sizes = self._layout.sizes(raw.reshape(-1, 2))
+        order, starts = pack(sizes, self._layout.limits)
+        rows = [
+            [examples[i] for i in order[start:end]]
+            for start, end in zip(starts[:-1], starts[1:], strict=True)
+        ]
+        rows += [[]] * (-len(rows) % self._rows)
+        return [
+            self._layout.batch(rows[i : i + self._rows])
+            for i in range(0, len(rows), self._rows)
+        ]
+
+
+def _tokens(batch: dict[str, np.ndarray]) -> int:
+    return sum(v.size for name, v in batch.items() if name.endswith("input_tokens"))
 
 
 def _scores(sums: np.ndarray) -> dict[str, Score]:

@@ -300,7 +300,7 @@ def test_validation_loss_is_the_mean_over_tokens_of_unpacked_examples(family, tm
     splits = [("first", EXAMPLES), ("second", EXAMPLES[:1])]
     resolved = write_store(tmp_path, [], splits)
     evaluator = Evaluator(model, VOCABULARY, layout, resolved, tmp_path)
-    scores = evaluator.validation(params)
+    scores = evaluator.run(params, 0, tmp_path)
     total = tokens = 0
     for name, examples in splits:
         losses = []
