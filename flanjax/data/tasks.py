@@ -29,7 +29,12 @@ import tensorflow as tf
 from flanjax.data.fewshot import FewShot, choose_shots
 from flanjax.data.instruction import InstructionTask, TaskInfo
 from flanjax.data.options import FIXED_STYLE, draw_styles
-from flanjax.data.render import Renderer, ShotAssembler, rows_dataset
+from flanjax.data.render import (
+    Renderer,
+    ShotAssembler,
+    map_examples,
+    rows_dataset,
+)
 from flanjax.data.rows import (
     assign_templates,
     count_rows,
@@ -331,7 +336,7 @@ def _render(dataset: tf.data.Dataset, *, task: InstructionTask) -> tf.data.Datas
             rendered |= {name: example[name] for name in ("shot_ids", "template")}
         return rendered
 
-    return dataset.map(render, num_parallel_calls=tf.data.AUTOTUNE)
+    return map_examples(dataset, render)
 
 
 def _assemble(
@@ -342,5 +347,10 @@ def _assemble(
 ) -> tf.data.Dataset:
     vocabulary = output_features["inputs"].vocabulary
     assemble = ShotAssembler(task.templates(), task.few_shot.max_tokens, vocabulary)
-    dataset = dataset.map(assemble, num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.filter(lambda example: tf.size(example["shot_ids"]) > 0)
+    dataset = map_examples(dataset, assemble)
+    return dataset.filter(_has_shots)
+
+
+@tf.autograph.experimental.do_not_convert
+def _has_shots(example: dict[str, tf.Tensor]) -> tf.Tensor:
+    return tf.size(example["shot_ids"]) > 0
