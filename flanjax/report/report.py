@@ -187,12 +187,13 @@ def _why(run: Run) -> Callable[[str, str], str]:
 
 
 def mean(headline: Headline, metric: str, side: str) -> float | None:
-    """Mean score over the evals that have it on every evaluated side."""
+    """Mean score over the evals of the mean gain, or over all that have the score."""
     sides = ("before", "after") if headline.before_step is not None else ("after",)
     values = [
         getattr(row, side)[metric].value
         for row in headline.rows
         if all(metric in getattr(row, s) for s in sides)
+        and (metric in row.gains or metric not in headline.gains)
     ]
     return sum(values) / len(values) if values else None
 

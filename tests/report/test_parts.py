@@ -16,7 +16,7 @@ from flanjax.report import formats, svg
 from flanjax.report.console import print_summary
 from flanjax.report.figures import write_before_after
 from flanjax.report.headline import direction, summarise
-from flanjax.report.report import draw
+from flanjax.report.report import cards, draw
 from flanjax.report.run_directory import read_run
 from flanjax.report.samples import collect
 
@@ -68,6 +68,15 @@ def test_records_of_other_questions_are_not_paired(finished_run: Path, tmp_path:
     assert rows["boolq_heldout"].gains["exact_match"].n == 30
     assert "exact_match" not in rows["asdiv_heldout"].gains
     assert rows["asdiv_heldout"].after["exact_match"].n == 60
+
+
+def test_mean_scores_differ_by_the_mean_gain(finished_run: Path, tmp_path: Path):
+    run = shutil.copytree(finished_run, tmp_path / "run")
+    (run / "records/0/asdiv_heldout.jsonl.zst").unlink()  # An eval without pairs.
+    headline = summarise(read_run(run))
+    for card in cards(headline):
+        assert card.after - card.before == pytest.approx(card.gain.value)
+    assert cards(headline)[0].evals == 3
 
 
 def test_chance_is_that_of_guessing_among_the_options(finished_run: Path):
