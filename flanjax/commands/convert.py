@@ -26,15 +26,17 @@ def export(args: argparse.Namespace) -> int:
 def import_(args: argparse.Namespace) -> int:
     """Reads weights of any known format and writes a Hugging Face directory."""
     from flanjax.convert.huggingface import save_huggingface
-    from flanjax.convert.weights import import_weights
-    from flanjax.data.vocabulary import load_vocabulary
+    from flanjax.convert.weights import (
+        import_context_length,
+        import_vocabulary,
+        import_weights,
+    )
 
     progress = Progress()
     with progress.task(f"reading {args.source}"):
         config, params = import_weights(args.source)
-        is_gguf = args.source.startswith("gguf:")
-        spec = args.source if is_gguf else f"tokenizer:{args.source}"
-        vocabulary = load_vocabulary(spec)
+        vocabulary = import_vocabulary(args.source)
+        length = import_context_length(args.source)
     with progress.task(f"writing {args.output}"):
-        save_huggingface(Path(args.output), config, params, vocabulary)
+        save_huggingface(args.output, config, params, vocabulary, context_length=length)
     return 0

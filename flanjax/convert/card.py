@@ -129,13 +129,18 @@ def _data(run: Run) -> str:
     """Returns the tasks trained on, as ledger.json has them."""
     if not run.ledger:
         return "## Training data\n\nThe run has no ledger.json.\n"
-    wanted = ("task", "share", "examples", "expected_examples", "realised", "licence")
+    wanted = (
+        "task",
+        "share",
+        "examples",
+        "realised_examples",
+        "expected_examples",
+        "licence",
+    )
     columns = [c for c in wanted if any(c in row for row in run.ledger)]
     lines = [
         "## Training data\n",
-        "From ledger.json; the licences are those of the datasets.\n"
-        if "licence" in columns
-        else "From ledger.json.\n",
+        f"Mixture `{run.mixture}`, from ledger.json; licences are the datasets' own.\n",
         f"| {' | '.join(c.replace('_', ' ') for c in columns)} |",
         "|" + "---|" * len(columns),
     ]

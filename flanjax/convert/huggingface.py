@@ -97,7 +97,7 @@ def save_huggingface(
     vocabulary: Vocabulary | None = None,
     *,
     run_dir: str | Path | None = None,
-    context_length: int = 2048,
+    context_length: int | None = None,
 ) -> Path:
     """Writes a model that `transformers` loads.
 
@@ -108,8 +108,8 @@ def save_huggingface(
       params: its parameters, adapters merged (flanjax.models.lora.merge_lora).
       vocabulary: written beside the weights; None to leave it out.
       run_dir: run directory whose results the model card shows.
-      context_length: of a decoder, its `max_position_embeddings` (a hint for other
-        software: rotary positions have no end).
+      context_length: of a decoder, its `max_position_embeddings`, which other
+        software takes as its limit; 2048 (transformers' default) when not known.
 
     Returns:
       The directory.
@@ -273,7 +273,7 @@ def _llama_config(facts: dict[str, Any], where: str) -> DecoderConfig:
 def _facts(
     config: T5Config | DecoderConfig,
     vocabulary: Vocabulary | None,
-    context_length: int,
+    context_length: int | None,
 ) -> dict[str, Any]:
     """Returns config.json; keys of both versions where they differ."""
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
@@ -285,7 +285,7 @@ def _facts(
         ids["bos_token_id"] = vocabulary.bos_id
     facts = _t5_facts(config) if isinstance(config, T5Config) else _llama_facts(config)
     if isinstance(config, DecoderConfig):
-        facts["max_position_embeddings"] = context_length
+        facts["max_position_embeddings"] = context_length or 2048
     return facts | {
         "vocab_size": config.vocab_size,
         "torch_dtype": "float32",  # Version 4; version 5 calls it dtype.

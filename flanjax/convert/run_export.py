@@ -13,7 +13,7 @@ import numpy as np
 
 from flanjax.config import RunConfig
 from flanjax.convert.huggingface import save_huggingface
-from flanjax.convert.weights import import_weights
+from flanjax.convert.weights import import_context_length, import_weights
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.models.build import abstract_params, build_model, init_params
 from flanjax.models.layers import stack_layers
@@ -57,7 +57,15 @@ def export_run(
         params = stack_layers(params)
     vocabulary = load_vocabulary(config.prepare.vocabulary)
     params = jax.tree.map(np.asarray, params)
-    save_huggingface(output, model_config, params, vocabulary, run_dir=directory)
+    source = config.initial_checkpoint
+    save_huggingface(
+        output,
+        model_config,
+        params,
+        vocabulary,
+        run_dir=directory,
+        context_length=import_context_length(source) if source else None,
+    )
     return message
 
 

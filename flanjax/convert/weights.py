@@ -5,10 +5,14 @@ config, params = import_weights("flan_t5_small")    # a Hugging Face directory
 """
 
 import dataclasses
+import json
+from pathlib import Path
 
 from flanjax.convert.gguf import load_gguf
 from flanjax.convert.huggingface import load_huggingface
 from flanjax.convert.names import Tree
+from flanjax.data.gguf_tokenizer import gguf_path, read_header
+from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError
 from flanjax.models.decoder import DecoderConfig
 from flanjax.models.layers import unstack_layers
@@ -50,6 +54,34 @@ def import_weights(
     if not expected.scan_layers:
         params = unstack_layers(params)
     return expected, params
+
+
+def import_vocabulary(source: str) -> Vocabulary | None:
+    """Returns the vocabulary that lies with the weights; None where there is none.
+
+    Raises:
+      ConfigError: its files cannot be used.
+    """
+    if source.startswith("gguf:"):
+        return load_vocabulary(source)
+    directory = Path(source)
+    if (directory / "tokenizer.json").is_file():
+        return load_vocabulary(f"tokenizer:{directory}")
+    if (directory / "spiece.model").is_file():
+        return load_vocabulary(f"sentencepiece:{directory / 'spiece.model'}")
+    settings = directory / "tokenizer_config.json"
+    if settings.is_file() and "ByT5Tokenizer" in settings.read_text(encoding="utf-8"):
+        return load_vocabulary("bytes")
+    return None
+
+
+def import_context_length(source: str) -> int | None:
+    """Returns how many tokens a decoder's weights were made for, where that is said."""
+    if source.startswith("gguf:"):
+        header = read_header(gguf_path(source.removeprefix("gguf:")))
+        return header.metadata.get("llama.context_length")
+    text = (Path(source) / "config.json").read_text(encoding="utf-8")
+    return json.loads(text).get("max_position_embeddings")
 
 
 def _check_same_model(config, expected, source: str) -> None:
