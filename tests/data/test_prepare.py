@@ -1,8 +1,11 @@
 """Preparing: SeqIO's own tokens, nothing made twice, nothing half made."""
 
+import dataclasses
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -78,7 +81,9 @@ seqio.TaskRegistry.add(
     "prep_other_vocabulary",
     source=seqio.FunctionDataSource(dataset, splits=["train"]),
     preprocessors=[seqio.preprocessors.tokenize, seqio.CacheDatasetPlaceholder()],
-    output_features={"targets": seqio.Feature(seqio.PassThroughVocabulary(9, eos_id=5))},
+    output_features={
+        "targets": seqio.Feature(seqio.PassThroughVocabulary(9, eos_id=5))
+    },
 )
 
 INFO = TaskInfo("test", "sums", "arithmetic")
@@ -146,40 +151,54 @@ def mixtures(tmp_path_factory):
     sys.path.remove(str(folder))
 
 
-@pytest.fixture
-def run(mixtures, tmp_path):
-    def run(mixture, say=lambda text: None, **settings):
-        config = PrepareConfig(
-            mixture, ("prep_tasks",), "bytes", str(tmp_path / "store"), **settings
+class Run:
+    """Prepares mixtures of the module into one store."""
+
+    def __init__(self, store):
+        self.store = store
+
+    def config(self, mixture, **settings):
+        return PrepareConfig(
+            mixture, ("prep_tasks",), "bytes", str(self.store), **settings
         )
+
+    def __call__(self, mixture, say=lambda text: None, **settings):
+        config = self.config(mixture, **settings)
         path = prepare(config, say)
         assert path == resolved_path(config) and is_fresh(path)[0]
         return ResolvedMixture.load(path)
 
-    run.store = tmp_path / "store"
-    return run
+    def read(self, entry):
+        store = TaskStore(self.store / entry.path)
+        return store.read(range(len(store)))
+
+    def files(self):
+        paths = [path for path in (self.store / "tasks").rglob("*") if path.is_file()]
+        return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
-def stored(run, entry):
-    store = TaskStore(run.store / entry.path)
-    return store.read(range(len(store)))
+@pytest.fixture
+def run(mixtures, tmp_path):
+    return Run(tmp_path / "store")
 
 
-def files_of(store):
-    paths = [path for path in (store / "tasks").rglob("*") if path.is_file()]
-    return {str(path): path.stat().st_mtime_ns for path in paths}
+@pytest.fixture(scope="module")
+def mix(mixtures, tmp_path_factory):
+    """The nested mixture with validation and an evaluation, prepared once."""
+    run = Run(tmp_path_factory.mktemp("store"))
+    settings = {"evals": ("prep_eval",), "max_validation_examples": 5, "seed": 5}
+    return run, run("prep_mix", **settings), settings
 
 
-def test_prepared_tokens_are_those_of_seqio(run):
-    resolved = run("prep_mix", seed=5)
-    assert {m.name for m in resolved.members} == {
-        "prep_plain", "prep_sums_zs_noopt", "prep_sums_fs_noopt"
-    }  # fmt: skip
+def test_prepared_tokens_are_those_of_seqio(mix):
+    run, resolved, _ = mix
+    names = {"prep_plain", "prep_sums_zs_noopt", "prep_sums_fs_noopt"}
+    assert {m.name for m in resolved.members} == names
     for member in resolved.members:
         task = seqio.get_mixture_or_task(member.name)
         theirs = task.get_dataset(None, "train", shuffle=False, seed=5)
         theirs = list(theirs.as_numpy_iterator())
-        ours = stored(run, member)
+        ours = run.read(member)
         assert len(ours) == len(theirs) == member.num_examples > 0
         for mine, other in zip(ours, theirs, strict=True):
             for name in ("inputs", "targets"):
@@ -190,10 +209,10 @@ def test_prepared_tokens_are_those_of_seqio(run):
         assert lengths.tolist() == [[len(e.inputs), len(e.targets)] for e in ours]
 
 
-def test_examples_keep_their_provenance(run):
-    members = {m.name: m for m in run("prep_mix").members}
-    member = members["prep_sums_fs_noopt"]
-    for example in stored(run, member):
+def test_examples_keep_their_provenance(mix):
+    run, resolved, _ = mix
+    member = next(m for m in resolved.members if "_fs_" in m.name)
+    for example in run.read(member):
         meta = example.meta
         assert meta["task_name"] == member.name and meta["prompt_type"] == "fs_noopt"
         assert len(meta["shot_ids"]) == 2 and meta["row_id"] not in meta["shot_ids"]
@@ -201,33 +220,41 @@ def test_examples_keep_their_provenance(run):
     assert member.info["collection"] == "test" and member.info["dataset"] == "sums"
 
 
-def test_shares_are_those_of_seqio(run):
-    resolved = run("prep_mix")
+def test_shares_are_those_of_seqio(mix):
+    _, resolved, _ = mix
     mixture = seqio.MixtureRegistry.get("prep_mix")
-    inner = seqio.MixtureRegistry.get("prep_inner")
-    for member in resolved.members:
-        if member.name == "prep_sums_fs_noopt":
-            assert member.share == pytest.approx(0.6)
-    shares = {m.name: m.share for m in resolved.members}
-    assert shares["prep_sums_zs_noopt"] == pytest.approx(0.4 * 10 / 40)
     for member in resolved.members:
         task = seqio.TaskRegistry.get(member.name)
         assert member.share == pytest.approx(mixture.get_rate(task))
-    assert inner.total_rate == 40
+    shares = {m.name: m.share for m in resolved.members}
+    assert shares["prep_sums_zs_noopt"] == pytest.approx(0.4 * 10 / 40)
     caps = {m.name: m.cap for m in resolved.members}
     assert caps["prep_sums_zs_noopt"] == 10 and caps["prep_plain"] is None
 
 
+def test_evaluations_and_validation_are_samples_that_no_seed_changes(mix):
+    run, resolved, settings = mix
+    (entry,) = resolved.evals
+    assert entry.spec["name"] == "prep_eval" and entry.num_examples == 7
+    assert len({e.meta["row_id"] for e in run.read(entry)}) == 7
+    assert [m.name for m in resolved.validation] == ["prep_plain"]
+    assert resolved.validation[0].num_examples == 5
+    other = run("prep_plain", **{**settings, "seed": 9})
+    assert other.evals == resolved.evals
+    assert [v.path for v in other.validation] == [v.path for v in resolved.validation]
+    assert other.members[0].path not in {m.path for m in resolved.members}
+
+
 def test_nothing_is_made_twice_and_a_seed_or_pass_is_made_anew(run):
-    first = run("prep_two")
-    before = files_of(run.store)
-    assert run("prep_two") == first
-    assert files_of(run.store) == before
-    two = run("prep_two", passes=2)
-    assert [m.num_examples for m in two.members] == [60, 60]
-    inputs = [e.meta["inputs_pretokenized"] for e in stored(run, two.members[0])]
+    first = run("prep_sums_zs_noopt")
+    before = run.files()
+    assert run("prep_sums_zs_noopt") == first
+    assert run.files() == before
+    two = run("prep_sums_zs_noopt", passes=2, seed=1)
+    assert two.fingerprint != first.fingerprint
+    assert two.members[0].num_examples == 60
+    inputs = [e.meta["inputs_pretokenized"] for e in run.read(two.members[0])]
     assert inputs[:30] != inputs[30:]
-    assert run("prep_two", seed=1).fingerprint != first.fingerprint
 
 
 def test_a_changed_template_makes_only_its_own_tasks_again(run, mixtures):
@@ -235,31 +262,29 @@ def test_a_changed_template_makes_only_its_own_tasks_again(run, mixtures):
     file = mixtures / "templates.toml"
     file.write_text(TEMPLATES.replace(" please", ", if you can"))
     try:
-        config = PrepareConfig(
-            "prep_two", ("prep_tasks",), "bytes", str(run.store)
-        )  # fmt: skip
-        assert is_fresh(resolved_path(config)) == (False, f"{file} has changed")
+        path = resolved_path(run.config("prep_two"))
+        assert is_fresh(path) == (False, f"{file} has changed")
         after = {m.name: m for m in run("prep_two").members}
         assert after["prep_sums_zs_noopt"].path == before["prep_sums_zs_noopt"]
         changed = after["prep_words_zs_noopt"]
         assert changed.path != before["prep_words_zs_noopt"]
-        text = stored(run, changed)[0].meta["inputs_pretokenized"]
+        text = run.read(changed)[0].meta["inputs_pretokenized"]
         assert text.endswith("if you can.")
     finally:
         file.write_text(TEMPLATES)
 
 
-def test_evaluations_and_validation_are_samples_that_no_seed_changes(run):
-    resolved = run("prep_mix", evals=("prep_eval",), max_validation_examples=5)
-    (entry,) = resolved.evals
-    assert entry.spec["name"] == "prep_eval" and entry.num_examples == 7
-    rows = {e.meta["row_id"] for e in stored(run, entry)}
-    assert len(rows) == 7
-    assert [m.name for m in resolved.validation] == ["prep_plain"]
-    assert resolved.validation[0].num_examples == 5
-    other = run("prep_mix", evals=("prep_eval",), seed=9, max_validation_examples=5)
-    assert other.evals == resolved.evals and other.members != resolved.members
-    assert [v.path for v in other.validation] == [v.path for v in resolved.validation]
+def test_changed_data_is_noticed(mix, mixtures):
+    run, _, settings = mix
+    path = resolved_path(run.config("prep_mix", **settings))
+    file = mixtures / "sums.jsonl"
+    before = file.read_text()
+    file.write_text(before.replace('"a": 3,', '"a": 33,'))
+    try:
+        assert is_fresh(path) == (False, f"{file} has changed")
+    finally:
+        file.write_text(before)
+    assert is_fresh(path)[0]
 
 
 def test_an_interrupted_prepare_leaves_nothing_half_made(run, monkeypatch):
@@ -273,19 +298,19 @@ def test_an_interrupted_prepare_leaves_nothing_half_made(run, monkeypatch):
 
     monkeypatch.setattr(prepare_task_module, "TaskWriter", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run("prep_two")
-    assert not files_of(run.store)
+        run("prep_plain")
+    assert not run.files()
     monkeypatch.setattr(prepare_task_module, "TaskWriter", writer)
-    assert [m.num_examples for m in run("prep_two").members] == [30, 30]
+    assert run("prep_plain").members[0].num_examples == 20
 
 
 def test_leftovers_of_a_killed_prepare_are_not_used_and_go_away(run):
-    (member, _) = run("prep_two").members
+    (member,) = run("prep_plain").members
     final = run.store / member.path
     dead = final.with_name(f".{final.name}.{os.uname().nodename}.4194304.tmp")
     shutil.move(final, dead)
     (dead / "info.json").unlink()
-    assert [m.num_examples for m in run("prep_two").members] == [30, 30]
+    assert run("prep_plain").members[0].num_examples == 20
     assert not dead.exists()
 
 
@@ -335,10 +360,46 @@ def test_a_missing_module_is_a_config_error(tmp_path):
 
 
 @pytest.mark.slow
-def test_worker_processes_make_the_same(run, tmp_path):
+def test_worker_processes_make_the_same(run):
     one = run("prep_two")
-    first = [[e.to_bytes() for e in stored(run, m)] for m in one.members]
+    first = [[e.to_bytes() for e in run.read(m)] for m in one.members]
     shutil.rmtree(run.store)
     two = run("prep_two", num_workers=2)
     assert two == one
-    assert first == [[e.to_bytes() for e in stored(run, m)] for m in two.members]
+    assert first == [[e.to_bytes() for e in run.read(m)] for m in two.members]
+
+
+KILLED = """
+import json, os, signal, sys
+from flanjax.data import prepare_task
+from flanjax.data.prepare import prepare
+from flanjax.data.store import PrepareConfig
+
+made = []
+
+
+class Killed(prepare_task.TaskWriter):
+    def add(self, example):
+        super().add(example)
+        made.append(example)
+        if len(made) == 45:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+prepare_task.TaskWriter = Killed
+prepare(PrepareConfig(**json.loads(sys.argv[1])))
+"""
+
+
+@pytest.mark.slow
+def test_a_prepare_that_is_killed_goes_on_where_it_was(run, mixtures):
+    """SIGKILL in the second task: the first is kept, nothing else looks whole."""
+    config = run.config("prep_two")
+    command = [sys.executable, "-c", KILLED, json.dumps(dataclasses.asdict(config))]
+    environment = {**os.environ, "PYTHONPATH": str(mixtures)}
+    assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+    whole = {path: time for path, time in run.files().items() if "/." not in path}
+    assert len(whole) == 3 and not resolved_path(config).exists()
+    assert [m.num_examples for m in run("prep_two").members] == [30, 30]
+    after = run.files()
+    assert whole.items() <= after.items() and len(after) == 6
