@@ -72,6 +72,7 @@ def loss_and_metrics(
     config: LossConfig,
     *,
     dropout_rng: jax.Array | None = None,
+    perturbations: Mapping[str, jax.Array] | None = None,
 ) -> tuple[jax.Array, Sums]:
     """Scores a batch; differentiable with respect to `params`.
 
@@ -82,6 +83,8 @@ def loss_and_metrics(
       batch: SeqIO's features; without `decoder_loss_weights` all targets but 0 count.
       config: how to score.
       dropout_rng: key of this step's dropout; None for no dropout.
+      perturbations: zeros the model adds to `encoder_embedded`, `decoder_embedded` or
+        `encoded` [batch, length, embed], to take gradients with respect to these.
 
     Returns:
       The loss sum, and float32 sums to add over microbatches: `z_loss` (part of the
@@ -90,6 +93,8 @@ def loss_and_metrics(
     """
     rngs = None if dropout_rng is None else {"dropout": dropout_rng}
     variables = {"params": params}
+    if perturbations is not None:
+        variables["perturbations"] = perturbations
     hidden = model.apply(
         variables, batch, dropout_rng is None, method="hidden", rngs=rngs
     )

@@ -26,6 +26,7 @@ from flanjax.models.layers import (
     Mlp,
     RMSNorm,
     apply_layers,
+    at_least_float32,
     check_common,
     dropout,
 )
@@ -201,7 +202,7 @@ class Decoder(nn.Module):
                 ("embed", "vocab"),
                 self.config,
                 FAN_IN,
-                jnp.float32,
+                at_least_float32(self.config.dtype),
             )
 
     @nn.compact
@@ -239,7 +240,7 @@ class T5(nn.Module):
 
     def hidden(self, batch: Batch, deterministic: bool = True) -> jax.Array:
         """Returns what the output head is applied to, [batch, targets, embed]."""
-        encoded = self.encode(batch, deterministic)
+        encoded = self.perturb("encoded", self.encode(batch, deterministic))
         inputs, targets = _encoder_segments(batch), _decoder_segments(batch)
         shared = Shared(
             mask=segment_mask(targets, targets, causal=True),
