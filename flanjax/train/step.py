@@ -137,7 +137,7 @@ def _update(
     optimizer: Optimizer, state: TrainState, sums: Metrics, grads: Any
 ) -> tuple[TrainState, Metrics]:
     """Applies the gradients unless they or the loss are not finite."""
-    norm = optax.global_norm(grads)
+    norm = optax.tree.norm(grads)
     finite = jnp.isfinite(norm) & jnp.isfinite(sums["loss_sum"])
     updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
     new = (optax.apply_updates(state.params, updates), opt_state)

@@ -1,0 +1,49 @@
+import jax
+import numpy as np
+import pytest
+
+from flanjax.errors import ConfigError
+from flanjax.models.build import abstract_params, build_model
+from flanjax.models.t5 import T5Config
+from flanjax.train.mesh import (
+    MeshConfig,
+    check_batch_size,
+    make_mesh,
+    param_shardings,
+)
+
+
+def test_data_takes_the_devices_that_are_left():
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (-1, 3, 1), (-1, 0, 1), (16, 1, 1)])
+def test_a_shape_that_does_not_use_all_devices_is_refused(shape):
+    with pytest.raises(ConfigError, match=r"does not fit 8 device\(s\)"):
+        make_mesh(MeshConfig(*shape))
+
+
+def test_a_batch_that_does_not_divide_says_what_would():
+    mesh = make_mesh(MeshConfig(data=4, tensor=2))
+    check_batch_size(16, 2, mesh)
+    with pytest.raises(ConfigError, match="multiple of 8, such as 16"):
+        check_batch_size(15, 2, mesh)
+
+
+def test_an_indivisible_dimension_names_the_parameter():
+    model = build_model(T5Config(64, 16, 2, 6, 30, 1, 1))
+    shapes, axes = abstract_params(model)
+    mesh = make_mesh(MeshConfig(data=2, tensor=4))
+    with pytest.raises(ConfigError, match="decoder/layers/mlp/wi_0/kernel") as caught:
+        param_shardings(axes, shapes, mesh)
+    assert "tensor=4" in str(caught.value)
+
+
+def test_two_axes_on_one_mesh_axis_and_unknown_names_are_refused():
+    mesh = make_mesh(MeshConfig())
+    leaf = jax.ShapeDtypeStruct((8, 8), np.float32)
+    with pytest.raises(ConfigError, match="mesh axis 'tensor'"):
+        param_shardings({"w": ("heads", "mlp")}, {"w": leaf}, mesh)
+    with pytest.raises(ConfigError, match="Did you mean 'embed'"):
+        param_shardings({"w": ("embd", "mlp")}, {"w": leaf}, mesh)
