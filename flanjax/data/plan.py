@@ -249,7 +249,11 @@ class Plan:
         key = np.array([self.seed % 2**64, a], np.uint64)
         counter = np.array([0, 0, b, stream], np.uint64)
         bits = np.random.Philox(key=key, counter=counter).random_raw(size)
-        return np.argsort(bits, kind="stable")
+        # The number itself in the low bits: no ties, and sorting values is ten times
+        # faster than argsort.
+        mask = np.uint64((1 << max(size, 1).bit_length()) - 1)
+        bits = (bits & ~mask) | np.arange(size, dtype=np.uint64)
+        return (np.sort(bits) & mask).astype(np.int64)
 
 
 class _Permutations:
