@@ -40,7 +40,10 @@ def mixture_show(args: argparse.Namespace) -> int:
     )
     say = (lambda text: None) if args.json else progress.line
     resolved = ensure_prepared(config, say)
-    rows = ledger(resolved, args.examples)
+    rows = ledger(resolved)
+    for row in rows:
+        row["expected_examples"] = args.examples * row["share"]
+        row["epochs"] = row["expected_examples"] / row["examples"]
     if args.json:
         print(json.dumps({"mixture": resolved.name, "members": rows}))
         return 0

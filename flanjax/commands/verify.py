@@ -2,7 +2,9 @@
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from flanjax.commands.tables import print_rows
 from flanjax.progress import Progress
@@ -13,7 +15,7 @@ def golden(args: argparse.Namespace) -> int:
     from flanjax.ops.verify_golden import verify_golden
 
     rows = verify_golden(Path(args.directory))
-    columns = ("check", "max error", "tolerance", "verdict")
+    columns = ("check", "max error", "tolerance", "verdict", "note")
     return _verdict("parity with T5X", columns, rows, args.json)
 
 
@@ -47,7 +49,9 @@ def resume(args: argparse.Namespace) -> int:
     return _verdict("resume", columns, rows, args.json)
 
 
-def _verdict(title: str, columns, rows, as_json: bool) -> int:
-    rows = [tuple(row) for row in rows]
+def _verdict(
+    title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], as_json: bool
+) -> int:
     print_rows(title, columns, rows, as_json)
-    return 0 if rows and all(row[-1] for row in rows) else 1
+    verdict = columns.index("verdict")
+    return 0 if rows and all(row[verdict] is True for row in rows) else 1

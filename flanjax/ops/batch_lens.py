@@ -17,9 +17,8 @@ from rich.text import Text
 from flanjax.config import RunConfig, load_config
 from flanjax.data.ensure import ensure_prepared
 from flanjax.data.layout import make_layout
-from flanjax.data.loader import Batch, make_loader
-from flanjax.data.plan import Plan
-from flanjax.data.store import OpenStores, ResolvedMixture, plan_members
+from flanjax.data.loader import Batch, make_loader, make_plan
+from flanjax.data.store import OpenStores, ResolvedMixture
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import ConfigError
 from flanjax.models.build import build_model
@@ -71,17 +70,17 @@ def _batch(
     layout = make_layout(
         kind, data.feature_lengths, vocabulary, data.wrapping, data.system_prompt
     )
-    members = plan_members(resolved.members, store_dir)
-    plan = Plan(members, layout, config.seed, data.block_examples, data.packing)
+    plan = make_plan(
+        resolved, store_dir, layout, config.seed, data.block_examples, data.packing
+    )
     batches = make_loader(
         resolved,
         store_dir,
         layout,
         data.batch_size,
         config.seed,
-        block_examples=data.block_examples,
-        packing=data.packing,
         position=plan.position_of(step, data.batch_size),
+        plan=plan,
     )
     return next(batches)
 

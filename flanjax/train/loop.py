@@ -7,6 +7,8 @@ run killed anywhere and started again is the same run.
 
 import time
 
+import jax
+
 from flanjax.config import RunConfig
 from flanjax.data.loader import make_loader
 from flanjax.errors import EXIT_PREEMPTED, NumericalError, UserError
@@ -40,8 +42,9 @@ def run(config: RunConfig, config_text: str, progress: Progress) -> int:
             run_dir.status(state="interrupted", message=f"stopped by {signal_name}")
             progress.line(f"stopped by {signal_name}: run the same command to go on")
             status = EXIT_PREEMPTED
-        except UserError as error:
-            run_dir.status(state="failed", message=str(error))
+        except Exception as error:
+            kind = "" if isinstance(error, UserError) else f"{type(error).__name__}: "
+            run_dir.status(state="failed", message=f"{kind}{error}")
             raise
         finally:
             run_dir.status(seconds=progress.seconds)
@@ -68,9 +71,10 @@ def _train(
         training.layout,
         config.data.batch_size,
         config.seed,
-        block_examples=config.data.block_examples,
-        packing=config.data.packing,
         position=position,
+        host_index=jax.process_index(),
+        host_count=jax.process_count(),
+        plan=training.plan,
     )
 
     def save(step: int, wait: bool = False) -> None:
@@ -127,6 +131,7 @@ def _train(
                 save(step, wait=True)
         raise
     finally:
+        batches.close()
         log.finish()
         training.checkpointer.close()
 

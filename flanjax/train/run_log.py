@@ -5,7 +5,9 @@
 Device values are fetched one step late, so that the device never waits for the host.
 """
 
+import dataclasses
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -13,12 +15,14 @@ import numpy as np
 
 from flanjax.config import RunConfig
 from flanjax.data.loader import Batch
+from flanjax.eval.stats import Score
 from flanjax.progress import Progress
 from flanjax.train.metrics import MetricWriter
 from flanjax.train.rundir import RunDir, write_json
 from flanjax.train.setup import Training
 
 ETA_STEPS = 20  # Steps the ETA's pace is averaged over.
+LINE_SECONDS = 2.0  # Quick steps share a line; every one is in metrics.jsonl.
 
 
 class RunLog:
@@ -38,8 +42,11 @@ class RunLog:
         self._pending: tuple[int, Any, Batch, float] | None = None
         self._pace: list[float] = []
         self._last = time.monotonic()
+        self._shown = -LINE_SECONDS
         self._scores: dict[str, float] = {}
         self.skipped_in_a_row = 0
+        if training.start_step:
+            self._writer.write(training.start_step, "event", {"event": "resumed"})
         self._write_ledger()
 
     def step(self, step: int, metrics: Any, batch: Batch, waited: float) -> None:
@@ -52,7 +59,10 @@ class RunLog:
           waited: seconds the step waited for its batch.
         """
         self._counts += batch.counts
-        self.flush()
+        if self._pace or self._pending:
+            self.flush()
+        else:
+            self._last = time.monotonic()  # The first step also compiled.
         self._pending = (step, metrics, batch, waited)
 
     def flush(self) -> None:
@@ -81,25 +91,28 @@ class RunLog:
         self._pace = [*self._pace, seconds][-ETA_STEPS:]
         if step % self._config.log_period == 0 or step == self._config.train_steps:
             self._writer.write(step, "train", values | {"batch_hash": batch.hash})
-            self._progress.line(self._line(step, values))
-            self._run_dir.status(steps_done=step)
+            self._show(step, values, now)
 
-    def evaluation(self, step: int, scores: dict[str, dict[str, Any]]) -> None:
+    def evaluation(self, step: int, scores: Mapping[str, Mapping[str, Score]]) -> None:
         """Writes one evaluation's scores everywhere they are looked for."""
+        plain = {
+            name: {metric: dataclasses.asdict(score) for metric, score in each.items()}
+            for name, each in scores.items()
+        }
         flat = {
-            f"{name}/{metric}": score["value"]
-            for name, metrics in scores.items()
-            for metric, score in metrics.items()
+            f"{name}/{metric}": score.value
+            for name, each in scores.items()
+            for metric, score in each.items()
         }
         validation = {k: v for k, v in flat.items() if k.startswith("validation/")}
         self._writer.write(step, "validation", validation)
         evals = {k: v for k, v in flat.items() if k not in validation}
         self._writer.write(step, "eval", evals)
-        self._run_dir.results(step, scores)
+        self._run_dir.results(step, plain)
         self._write_ledger()
         self._scores = flat
-        for name, metrics in scores.items():
-            shown = ", ".join(f"{m} {s['value']:.3f}" for m, s in metrics.items())
+        for name, each in scores.items():
+            shown = ", ".join(f"{m} {s.value:.3f}" for m, s in each.items())
             self._progress.line(f"  step {step}  {name}: {shown}")
         self._last = time.monotonic()
 
@@ -116,6 +129,13 @@ class RunLog:
         self.flush()
         self._write_ledger()
         self._writer.close()
+
+    def _show(self, step: int, values: dict[str, float], now: float) -> None:
+        last = step == self._config.train_steps
+        if now - self._shown >= LINE_SECONDS or last or values.get("skipped"):
+            self._shown = now
+            self._progress.line(self._line(step, values))
+            self._run_dir.status(steps_done=step)
 
     def _write_ledger(self) -> None:
         total = max(1, int(self._counts.sum()))

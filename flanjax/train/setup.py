@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
 from flanjax.config import RunConfig
 from flanjax.convert.weights import import_weights
@@ -22,8 +23,9 @@ from flanjax.data.ensure import ensure_prepared
 from flanjax.data.guards import check_lengths
 from flanjax.data.layout import Layout, make_layout
 from flanjax.data.ledger import ledger
+from flanjax.data.loader import make_plan
 from flanjax.data.plan import Plan, Position
-from flanjax.data.store import ResolvedMixture, plan_members
+from flanjax.data.store import ResolvedMixture
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.eval.evaluator import Evaluator
@@ -123,7 +125,7 @@ def set_up(
         vocabulary = load_vocabulary(config.prepare.vocabulary)
         resolved = ensure_prepared(config.prepare, progress.line)
         model = build_model(config.model)
-        layout, plan = _data(config, model, vocabulary, resolved, progress)
+        layout, plan, lengths = _data(config, model, vocabulary, resolved)
         interrupt.check()
     with progress.task("starting the devices"):
         mesh = make_mesh(config.mesh)
@@ -144,7 +146,7 @@ def set_up(
         layout=layout,
         resolved=resolved,
         plan=plan,
-        ledger=ledger(resolved, config.train_steps * _examples_per_step(config, plan)),
+        ledger=_ledger(config, resolved, plan, lengths),
         state=state,
         position=Position(*extra.get("position", (0, 0))),
         start_step=int(state.step),
@@ -162,7 +164,7 @@ def set_up(
         evaluate=_evaluate(
             config, model, vocabulary, layout, resolved, mesh, progress, interrupt
         ),
-        place=lambda batch: jax.device_put(dict(batch), batch_sharding(mesh)),
+        place=functools.partial(_place, batch_sharding(mesh)),
         flops=functools.partial(
             step_flops, model, context=_context(layout), trainable=trainable
         ),
@@ -195,18 +197,16 @@ def _evaluate(
 
     def evaluate(state: TrainState, step: int) -> dict[str, Any]:
         params = merge_params(state.params, state.frozen)
-        return evaluator.run(params, step, records)
+        scores = evaluator.run(params, step, records)
+        return scores | evaluator.validation(params)
 
     return evaluate
 
 
 def _data(
-    config: RunConfig,
-    model: Any,
-    vocabulary: Vocabulary,
-    resolved: ResolvedMixture,
-    progress: Progress,
-) -> tuple[Layout, Plan]:
+    config: RunConfig, model: Any, vocabulary: Vocabulary, resolved: ResolvedMixture
+) -> tuple[Layout, Plan, list[dict[str, Any]]]:
+    """How examples become rows, their order, and what does not fit."""
     if vocabulary.size > config.model.vocab_size:
         raise ConfigError(
             f"the vocabulary has {vocabulary.size} ids and the model "
@@ -214,22 +214,26 @@ def _data(
             where=f"vocabulary {vocabulary.spec}",
             fix=f"set the model's vocab_size to {vocabulary.size} or more",
         )
-    data = config.data
+    data, store_dir = config.data, config.prepare.store_dir
     layout = make_layout(
         model.kind, data.feature_lengths, vocabulary, data.wrapping, data.system_prompt
     )
-    store_dir = config.prepare.store_dir
-    for line in check_lengths(resolved, store_dir, layout, data.max_truncated):
-        progress.line(line)
-    members = plan_members(resolved.members, store_dir)
-    plan = Plan(members, layout, config.seed, data.block_examples, data.packing)
-    return layout, plan
+    lengths = check_lengths(resolved, store_dir, layout, data.max_truncated)
+    plan = make_plan(
+        resolved, store_dir, layout, config.seed, data.block_examples, data.packing
+    )
+    return layout, plan, lengths
 
 
-def _examples_per_step(config: RunConfig, plan: Plan) -> float:
-    """From the first block, since packing decides how many fit into a batch."""
-    block = plan.block(0)
-    return config.data.batch_size * len(block.members) / block.num_rows
+def _ledger(
+    config: RunConfig,
+    resolved: ResolvedMixture,
+    plan: Plan,
+    lengths: list[dict[str, Any]],
+) -> list[dict[str, Any]]:
+    """Expected shares and epochs, and what the length limits cut off."""
+    rows = ledger(resolved, config.train_steps, config.data.batch_size, plan)
+    return [row | extra for row, extra in zip(rows, lengths, strict=True)]
 
 
 def _context(layout: Layout) -> float:
@@ -294,6 +298,16 @@ def _check_order(
     )
 
 
+def _place(
+    sharding: jax.sharding.Sharding, batch: Mapping[str, np.ndarray]
+) -> dict[str, jax.Array]:
+    """Each host gives its rows; together they are the global batch."""
+    return {
+        name: jax.make_array_from_process_local_data(sharding, value)
+        for name, value in batch.items()
+    }
+
+
 def _evaluated(run_dir: RunDir, start_step: int) -> set[int]:
     """Steps with scores; those after the checkpoint's are evaluated again."""
     steps = {int(step) for step in read_json(run_dir.path / "results.json", {})}
@@ -303,11 +317,14 @@ def _evaluated(run_dir: RunDir, start_step: int) -> set[int]:
 def _facts(
     config: RunConfig, model: Any, mesh: Any, peak: float, message: str
 ) -> dict[str, Any]:
-    shapes = jax.tree.leaves(abstract_params(model)[0])
+    shapes = flatten_dict(abstract_params(model)[0])
+    counts = {path: int(np.prod(x.shape, dtype=np.int64)) for path, x in shapes.items()}
+    trained = is_lora if config.model.lora.rank else lambda path: True
     devices = list(mesh.devices.flat)
     return {
         "model": json.loads(json.dumps(dataclasses.asdict(config.model), default=str)),
-        "parameters": int(sum(np.prod(leaf.shape, dtype=np.int64) for leaf in shapes)),
+        "parameters": sum(counts.values()),
+        "trainable_parameters": sum(n for path, n in counts.items() if trained(path)),
         "devices": f"{len(devices)} x {devices[0].device_kind}",
         "mesh": dict(mesh.shape),
         "peak_flops": peak,
