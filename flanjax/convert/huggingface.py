@@ -8,6 +8,7 @@ as its versions 4 and 5 do. Loading what was saved gives the same numbers, bit f
 """
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -91,7 +92,7 @@ def load_huggingface(directory: str | Path) -> tuple[T5Config | DecoderConfig, T
 
 
 def save_huggingface(
-    directory: str | Path,
+    directory: str | os.PathLike[str],
     config: T5Config | DecoderConfig,
     params: Tree,
     vocabulary: Vocabulary | None = None,

@@ -65,11 +65,11 @@ def gather(
     shapes, _ = abstract_params(build_model(config))
     params: Tree = {}
     for entry in entries:
-        leaf = shapes
+        leaf: Any = shapes
         for name in entry.path:
             leaf = leaf[name]
         array = np.empty(leaf.shape, np.float32)
-        rows = array if entry.stacked else array[None]
+        rows: Any = array if entry.stacked else array[None]
         for row, name in zip(rows, entry.names, strict=True):
             tensor = read(name)
             tensor = tensor.T if entry.transposed else tensor

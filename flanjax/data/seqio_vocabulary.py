@@ -9,6 +9,7 @@ A task is registered once, but which vocabulary it is for is a choice of the run
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import seqio
@@ -98,7 +99,8 @@ class SeqioVocabulary(seqio.Vocabulary):
         lengths.set_shape([None])
         if s.shape.rank == 0:
             return ids
-        return tf.RaggedTensor.from_row_lengths(ids, lengths)
+        ragged: Any = tf.RaggedTensor  # Without types.
+        return ragged.from_row_lengths(ids, lengths)
 
     def _decode_tf(self, ids: tf.Tensor) -> tf.Tensor:
         vocabulary = self.vocabulary

@@ -22,7 +22,6 @@ from flanjax.data.chat import render_template
 from flanjax.errors import ConfigError, nearest
 
 if typing.TYPE_CHECKING:
-    import sentencepiece
     import tokenizers
 
 SPEC_KINDS = ("bytes", "sentencepiece", "tokenizer", "gguf")
@@ -181,15 +180,16 @@ class SentencePieceVocabulary(Vocabulary):
         self._pieces = pieces
 
     @functools.cached_property
-    def _with_sentinels(self) -> "sentencepiece.SentencePieceProcessor":
+    def _with_sentinels(self) -> typing.Any:
         from sentencepiece import sentencepiece_model_pb2
 
-        model = sentencepiece_model_pb2.ModelProto.FromString(self._model)
+        schema: typing.Any = sentencepiece_model_pb2  # Generated, without types.
+        model = schema.ModelProto.FromString(self._model)
         for i in reversed(range(self.extra_ids)):
             model.pieces.add(
                 piece=f"▁<extra_id_{i}>",
                 score=0.0,
-                type=sentencepiece_model_pb2.ModelProto.SentencePiece.USER_DEFINED,
+                type=schema.ModelProto.SentencePiece.USER_DEFINED,
             )
         return _sentencepiece(model.SerializeToString(), self.spec)
 
@@ -280,7 +280,7 @@ class TokenizerVocabulary(Vocabulary):
 
     def token(self, token_id: int) -> str:
         """Returns the token as the tokenizer's file writes it."""
-        return self.tokenizer.id_to_token(token_id)
+        return self.tokenizer.id_to_token(token_id) or ""
 
     def fingerprint(self) -> str:
         """Returns the digest of the defining content and the special ids."""
@@ -363,11 +363,12 @@ def _chat_template(directory: Path, settings: dict) -> str | None:
     return template
 
 
-def _sentencepiece(model: bytes, where: str) -> "sentencepiece.SentencePieceProcessor":
+def _sentencepiece(model: bytes, where: str) -> typing.Any:
     import sentencepiece
 
+    processor: typing.Any = sentencepiece.SentencePieceProcessor  # Has no types.
     try:
-        return sentencepiece.SentencePieceProcessor(model_proto=model)
+        return processor(model_proto=model)
     except RuntimeError as error:
         raise ConfigError(f"not a SentencePiece model: {error}", where=where) from error
 
