@@ -11,9 +11,9 @@ import gzip
 import json
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from flanjax.errors import DataError
 
@@ -29,12 +29,13 @@ def missing_file(path: Path) -> DataError:
 def open_file(path: Path) -> IO[bytes]:
     """Opens a file to read bytes, unpacking `.gz`."""
     try:
-        return gzip.open(path) if path.suffix == ".gz" else path.open("rb")
+        opened = gzip.open(path) if path.suffix == ".gz" else path.open("rb")
     except FileNotFoundError as error:
         raise missing_file(path) from error
+    return cast(IO[bytes], opened)
 
 
-def _lines(stream: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
+def _lines(stream: Iterable[bytes], where: str) -> Iterator[tuple[int, str]]:
     lines = enumerate(stream, start=1)
     number = 0
     while True:
@@ -58,7 +59,7 @@ def _lines(stream: IO[bytes], where: str) -> Iterator[tuple[int, str]]:
         yield number, text.rstrip("\r\n")
 
 
-def read_jsonl(stream: IO[bytes], where: str) -> Iterator[tuple[int, Row]]:
+def read_jsonl(stream: Iterable[bytes], where: str) -> Iterator[tuple[int, Row]]:
     """Yields the objects of a JSONL stream; blank lines are passed over."""
     for number, line in _lines(stream, where):
         if not line.strip():
@@ -100,7 +101,7 @@ def read_json_list(content: bytes, where: str) -> list[Row]:
 
 
 def read_tsv(
-    stream: IO[bytes], where: str, columns: tuple[str, ...] | None
+    stream: Iterable[bytes], where: str, columns: tuple[str, ...] | None
 ) -> Iterator[tuple[int, Row]]:
     r"""Yields tab-separated lines; a literal `\n` in a cell becomes a newline."""
     for number, line in _lines(stream, where):
@@ -112,7 +113,7 @@ def read_tsv(
 
 
 def read_csv(
-    stream: IO[bytes], where: str, columns: tuple[str, ...] | None
+    stream: Iterable[bytes], where: str, columns: tuple[str, ...] | None
 ) -> Iterator[tuple[int, Row]]:
     """Yields the records of a CSV stream, quoted newlines included."""
     reader = csv.reader(f"{line}\n" for _, line in _lines(stream, where))

@@ -68,6 +68,7 @@ class Renderer:
         self._inputs = TextTable([t.inputs for t in templates], columns)
         self._targets = TextTable([t.targets for t in templates], columns)
         self._answer = fields.index(answer_field) if answer_field in fields else None
+        self._is_answer = tf.constant([name == answer_field for name in columns])
         answers = [answer_field in _target_fields(t) for t in templates]
         self._targets_answer = tf.constant(answers)
         self._shows_options = tf.constant([t.shows_options for t in templates])
@@ -122,9 +123,9 @@ class Renderer:
         """Appends the columns of the formatted options and of nothing."""
         width = options.shape[-1]
         items = _add(_add(self._items[style[1]][:width], options), self._ends[style[2]])
-        items = tf.where(tf.range(width) < count[..., tf.newaxis], items, "")
+        items = tf.where(tf.range(width) < tf.expand_dims(count, -1), items, "")
         block = _add(self._starts[style[0]], tf.strings.reduce_join(items, axis=-1))
-        block = tf.where(count > 0, block, "")[..., tf.newaxis]
+        block = tf.expand_dims(tf.where(count > 0, block, ""), -1)
         return tf.concat([values, block, tf.fill(tf.shape(block), "")], axis=-1)
 
     def _for_answers(
@@ -132,14 +133,12 @@ class Renderer:
     ) -> tf.Tensor:
         """Returns the target for each of several answers; none if it does not say."""
         count = tf.where(self._targets_answer[template], tf.size(answers), 0)
-        answers = answers[:count]
-        rows = tf.tile(values[tf.newaxis], [tf.shape(answers)[0], 1])
-        return self._targets.fill(template, self._replace_answer(rows, answers))
+        replaced = self._replace_answer(values, answers[:count])
+        return self._targets.fill(template, replaced)
 
     def _replace_answer(self, values: tf.Tensor, answer: tf.Tensor) -> tf.Tensor:
-        column, answer = self._answer, answer[..., tf.newaxis]
-        parts = [values[..., :column], answer, values[..., column + 1 :]]
-        return tf.concat(parts, axis=-1)
+        """Returns values [..., columns] for one row and answers [...]."""
+        return tf.where(self._is_answer, tf.expand_dims(answer, -1), values)
 
 
 class ShotAssembler:
@@ -244,7 +243,7 @@ def rows_dataset(
             **example,
         }
 
-    return map_examples(tf.data.Dataset.from_tensor_slices(elements), look_up)
+    return map_examples(_slices(elements), look_up)
 
 
 def map_examples(
@@ -254,6 +253,10 @@ def map_examples(
     # AutoGraph has nothing to do here, and its first use costs half a second.
     function = tf.autograph.experimental.do_not_convert(function)
     return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _slices(elements: dict[str, Any]) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices(elements)  # pyright: ignore
 
 
 def _strings(values: np.ndarray) -> tf.Tensor:

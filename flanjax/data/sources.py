@@ -44,15 +44,19 @@ class Source(Protocol):
     @property
     def splits(self) -> tuple[str, ...]:
         """Names of the splits, known without reading anything."""
+        ...
 
     def rows(self, split: str) -> Iterator[Row]:
         """Yields the rows of a split, always in the same order."""
+        ...
 
     def fingerprint(self, split: str) -> str:
         """A digest that changes when the rows of the split can have changed."""
+        ...
 
     def where(self, split: str) -> str:
         """The file or function, for messages."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +338,7 @@ def known_split(splits: Mapping[str, Any], split: str) -> Any:
 
 def _path(files: Mapping[str, Location], split: str) -> Path:
     location = known_split(files, split)
-    return Path(location() if callable(location) else location)
+    return Path(location if isinstance(location, str | Path) else location())
 
 
 def _select(

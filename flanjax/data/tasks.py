@@ -341,7 +341,7 @@ def _render(dataset: tf.data.Dataset, *, task: InstructionTask) -> tf.data.Datas
 
 def _assemble(
     dataset: tf.data.Dataset,
-    output_features: dict[str, seqio.Feature],
+    output_features: dict[str, Any],
     *,
     task: InstructionTask,
 ) -> tf.data.Dataset:
