@@ -10,7 +10,7 @@ planted on purpose, are caught by the same check.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +23,7 @@ from flanjax.models.loss import LossConfig, loss_and_metrics
 from flanjax.models.t5 import T5Config
 
 Batch = dict[str, np.ndarray]
+Score = Callable[[Batch], tuple[jax.Array, dict[str, jax.Array]]]
 
 VOCABULARY = 64
 # Lengths of (inputs, targets) of the examples of each row.
@@ -49,7 +50,7 @@ class Family:
       model: the module.
       params: random parameters.
       batch: packed features.
-      examples: features with one row for each example.
+      examples: batches of the same shape with one example and empty rows.
       routes: what a leak is looked for in: check name -> (perturbed quantity, stack
         whose segment ids its positions have).
       plants: check name -> features whose segment 2 is relabelled as 1.
@@ -59,7 +60,7 @@ class Family:
     model: Any
     params: Mapping[str, Any]
     batch: Batch
-    examples: Batch
+    examples: list[Batch]
     routes: Mapping[str, tuple[str, str]]
     plants: Mapping[str, tuple[str, ...]]
 
@@ -72,22 +73,25 @@ def verify_packing() -> list[Row]:
     """
     rows = []
     for family in (_t5_family(), _decoder_family()):
-        gradients = _gradient_function(family)
+        score = _compiled_score(family)
         for check, (quantity, stack) in family.routes.items():
             name = f"{family.name}: {check}"
-            others, own = _reach(family, gradients, family.batch, quantity, stack)
+            others, own = _reach(family, score, family.batch, quantity, stack)
             rows.append(Row(f"{name}, other segments", others, "= 0", others == 0))
             rows.append(Row(f"{name}, own segment", own, "> 0", own > 0))
             wrong = _plant(family.batch, family.plants[check])
-            leak, _ = _reach(family, gradients, wrong, quantity, stack)
+            leak, _ = _reach(family, score, wrong, quantity, stack)
             rows.append(Row(f"{name}, wrong mask caught", leak, "> 0", leak > 0))
-        name, error = f"{family.name}: packed = unpacked loss", _loss_difference(family)
+        name, error = (
+            f"{family.name}: packed = unpacked loss",
+            _loss_difference(family, score),
+        )
         rows.append(Row(name, error, "<= 1e-5", error <= 1e-5))
     return rows
 
 
-def _gradient_function(family: Family):
-    """Compiles batch -> gradient of its loss with respect to every quantity."""
+def _compiled_score(family: Family) -> Score:
+    """Compiles batch -> its loss and the loss's gradient in every quantity."""
     width = family.model.config.emb_dim
     zeros = {
         quantity: jnp.zeros((*family.batch[f"{stack}_segment_ids"].shape, width))
@@ -103,11 +107,11 @@ def _gradient_function(family: Family):
             perturbations=perturbations,
         )[0]
 
-    return jax.jit(lambda batch: jax.grad(loss)(zeros, batch))
+    return jax.jit(lambda batch: jax.value_and_grad(loss)(zeros, batch))
 
 
 def _reach(
-    family: Family, gradients: Any, batch: Batch, quantity: str, stack: str
+    family: Family, score: Score, batch: Batch, quantity: str, stack: str
 ) -> tuple[float, float]:
     """Largest gradient of any segment's loss in other segments, smallest in its own.
 
@@ -121,8 +125,8 @@ def _reach(
             weights = np.zeros_like(target_segments)
             weights[row] = target_segments[row] == segment
             weights *= family.batch["decoder_loss_weights"]
-            gradient = gradients(batch | {"decoder_loss_weights": weights})[quantity]
-            size = np.abs(gradient).max(-1)
+            _, gradients = score(batch | {"decoder_loss_weights": weights})
+            size = np.abs(gradients[quantity]).max(-1)
             mine = np.zeros_like(segments, bool)
             mine[row] = segments[row] == segment
             others = max(others, float(size[~mine].max()))
@@ -130,14 +134,11 @@ def _reach(
     return others, own
 
 
-def _loss_difference(family: Family) -> float:
+def _loss_difference(family: Family, score: Score) -> float:
     """Relative difference of the packed loss and the sum of the examples' losses."""
-
-    @jax.jit
-    def loss(batch):
-        return loss_and_metrics(family.model, family.params, batch, LossConfig())[0]
-
-    return abs(float(loss(family.batch)) / float(loss(family.examples)) - 1.0)
+    packed, _ = score(family.batch)
+    alone = sum(float(score(example)[0]) for example in family.examples)
+    return abs(float(packed) / alone - 1.0)
 
 
 def _plant(batch: Batch, features: tuple[str, ...]) -> Batch:
@@ -161,7 +162,7 @@ def _t5_family() -> Family:
         model=model,
         params=_random_params(model),
         batch=_stack([_t5_row(row) for row in pairs]),
-        examples=_stack([_t5_row([pair]) for row in pairs for pair in row]),
+        examples=[_alone(_t5_row([pair])) for row in pairs for pair in row],
         routes={
             "encoder self-attention": ("encoder_embedded", "encoder"),
             "decoder self-attention": ("decoder_embedded", "decoder"),
@@ -188,7 +189,7 @@ def _decoder_family() -> Family:
         model=model,
         params=_random_params(model),
         batch=_stack([_decoder_row(row) for row in pairs]),
-        examples=_stack([_decoder_row([pair]) for row in pairs for pair in row]),
+        examples=[_alone(_decoder_row([pair])) for row in pairs for pair in row],
         routes={"self-attention": ("decoder_embedded", "decoder")},
         plants={"self-attention": ("decoder_segment_ids",)},
     )
@@ -248,3 +249,9 @@ def _pad(parts: list[np.ndarray], length: int) -> np.ndarray:
 
 def _stack(rows: list[Batch]) -> Batch:
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+
+
+def _alone(row: Batch) -> Batch:
+    """A batch of the packed batch's shape with this row and nothing else."""
+    empty = {name: np.zeros_like(value) for name, value in row.items()}
+    return _stack([row] + [empty] * (len(PACKED_ROWS) - 1))

@@ -24,6 +24,7 @@ def normalized(model, params, batch, config):
     return loss / normalizer(config, sums), sums["z_loss"] / normalizer(config, sums)
 
 
+@pytest.mark.slow  # `verify golden` has its own fast test.
 def test_every_normalization_and_smoothing_equals_t5x(golden):
     model, params = build_model(golden.config), golden.params("params")
     batch, recorded = golden.arrays("batch"), golden.arrays("forward")
@@ -53,6 +54,7 @@ def test_every_normalization_and_smoothing_equals_t5x(golden):
         np.testing.assert_allclose(value, recorded[name], rtol=1e-5, err_msg=name)
 
 
+@pytest.mark.slow  # `verify golden` has its own fast test.
 def test_gradients_equal_t5x(golden):
     model, batch = build_model(golden.config), golden.arrays("batch")
     smoothed = LossConfig(label_smoothing=0.1, normalizer=NORMALIZERS[0])

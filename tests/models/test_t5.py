@@ -62,6 +62,7 @@ def test_bfloat16_activations_stay_near_t5x(golden, forward):
     assert error[real].max() < 0.1
 
 
+@pytest.mark.slow
 def test_scanned_and_written_out_layers_are_one_function(golden, forward):
     batch, params = golden.arrays("batch"), golden.params("params")
     scanned = forward(golden.config, params, batch)
