@@ -1,6 +1,9 @@
 """Tiny models of both families, and a packed batch for each."""
 
+import functools
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,7 +55,8 @@ def batch(family: str) -> dict[str, np.ndarray]:
     batch["decoder_input_tokens"] = _tokens(rng, segments)
     # Weights differ much between rows: a mean of means would be another number.
     batch["decoder_loss_weights"] = (
-        (segments > 0) * (rng.random(segments.shape) < np.linspace(0.1, 1, BATCH)[:, None])
+        (segments > 0)
+        * (rng.random(segments.shape) < np.linspace(0.1, 1, BATCH)[:, None])
     ).astype(np.int32)
     if family == "t5":
         batch |= _packed(rng, "encoder")
@@ -62,17 +66,25 @@ def batch(family: str) -> dict[str, np.ndarray]:
     return batch
 
 
+@functools.cache
+def _state(model, mesh, trainable, settings):
+    optimizer = make_optimizer(
+        OptimizerConfig(**dict(settings)), abstract_params(model)[1]
+    )
+    rng = jax.random.PRNGKey(0)
+    return optimizer, init_state(model, optimizer, rng, mesh, trainable=trainable)
+
+
 @pytest.fixture
 def make_state(model):
-    """(mesh, trainable=None, **optimiser settings) -> (optimiser, state)."""
+    """(mesh, trainable, model, **optimiser settings) -> (optimiser, fresh state)."""
 
     def make(mesh=None, trainable=None, model=model, **settings):
         mesh = mesh or make_mesh(MeshConfig(), jax.devices()[:1])
         settings.setdefault("schedule", ScheduleConfig("constant", 0.01))
-        config = OptimizerConfig(**settings)
-        optimizer = make_optimizer(config, abstract_params(model)[1])
-        rng = jax.random.PRNGKey(0)
-        state = init_state(model, optimizer, rng, mesh, trainable=trainable)
-        return optimizer, state
+        # Compiled once for each model; steps donate what they get, hence the copy.
+        args = (model, mesh, trainable, tuple(settings.items()))
+        optimizer, state = _state(*args)
+        return optimizer, jax.tree.map(jnp.copy, state)
 
     return make

@@ -39,7 +39,9 @@ def abstract(state: State) -> State:
 
 
 def assert_equal(got: State, want: State) -> None:
-    jax.tree.map(np.testing.assert_array_equal, jax.device_get(got), jax.device_get(want))
+    jax.tree.map(
+        np.testing.assert_array_equal, jax.device_get(got), jax.device_get(want)
+    )
 
 
 def array_files(folder) -> list:
@@ -53,7 +55,9 @@ def checkpointer(tmp_path):
     made = []
 
     def make(**settings) -> Checkpointer:
-        made.append(Checkpointer(tmp_path / "checkpoints", CheckpointConfig(**settings)))
+        made.append(
+            Checkpointer(tmp_path / "checkpoints", CheckpointConfig(**settings))
+        )
         return made[-1]
 
     yield make
@@ -194,8 +198,8 @@ def test_a_save_killed_half_way_leaves_the_one_before(tmp_path, progress):
         f"saver = Checkpointer({str(directory)!r})\n"
         "for step in (1, 2):\n"
         f"    w = np.random.default_rng(step).normal(size=({rows}, 16))\n"
-        "    saver.save(step, {'w': jax.device_put(w.astype('float32'))}, {'s': step})\n"
-        "    saver.wait()\n"
+        "    state = {'w': jax.device_put(w.astype('float32'))}\n"
+        "    saver.save(step, state, {'s': step}, wait=True)\n"
     )
     environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
     child = subprocess.Popen([sys.executable, "-c", program], env=environment)
