@@ -66,19 +66,24 @@ def start(
     tokens, lengths = prompts["decoder_input_tokens"], prompts["lengths"]
     batch, length = tokens.shape
     config = model.config
-    cache = _empty_cache(config, config.num_layers, batch, length + max_decode_tokens)
-    slots = jnp.arange(length + max_decode_tokens)
+    slots = jnp.arange(length)
     visible = slots < lengths[:, None]
-    mask = slots <= jnp.arange(length)[:, None]
+    mask = slots <= slots[:, None]
     mask = mask[None] | visible[:, None, :] if config.prefix_lm else mask[None]
     hidden, cache = model.apply(
         {"params": params},
         tokens,
-        jnp.broadcast_to(jnp.arange(length), tokens.shape),
-        jnp.broadcast_to(mask[:, None], (batch, 1, *mask.shape[1:])),
+        jnp.broadcast_to(slots, tokens.shape),
+        jnp.broadcast_to(mask[:, None], (batch, 1, length, length)),
         jnp.int32(0),
-        cache,
+        _empty_cache(config, config.num_layers, batch, length),
         method="extend",
+    )
+    # Room is added afterwards: in the prompt's own pass it would cost time for nothing.
+    room = (0, max_decode_tokens)
+    visible = jnp.pad(visible, ((0, 0), room))
+    cache = jax.tree.map(
+        lambda x: jnp.pad(x, ((0, 0),) * (x.ndim - 2) + (room, (0, 0))), cache
     )
     last = jnp.take_along_axis(hidden, lengths[:, None, None] - 1, axis=1)[:, 0]
     state = DecodeState(cache, jnp.int32(length), lengths, visible)

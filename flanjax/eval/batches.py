@@ -4,7 +4,7 @@
         tokens = decode(params, batch.features)      # [8, ...]
         answers = {i: tokens[row] for row, i in enumerate(batch.indices)}
 
-Each shape costs a compilation of seconds, so lengths are rounded up to multiples of 64
+Each shape costs a compilation of seconds, so lengths are rounded up to multiples of 32
 and the last batch is filled up by repeating its first prompt.
 """
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-BUCKET_TOKENS = 64
+BUCKET_TOKENS = 32
 
 
 @dataclasses.dataclass(frozen=True)
