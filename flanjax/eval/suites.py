@@ -62,6 +62,12 @@ class EvalSpec:
             self._check_name("scorer", scorer, SCORERS)
         if not self.scorers:
             raise ConfigError("an eval needs a scorer", where=f"eval '{self.name}'")
+        if self.score_choices and self.style == "cot":
+            raise ConfigError(
+                "options have no likelihood of their own before a chain of thought",
+                where=f"eval '{self.name}'",
+                fix="set score_choices=False, or style='direct'",
+            )
         limits = (self.max_decode_tokens, self.max_examples)
         if any(limit is not None and limit < 1 for limit in limits):
             raise ConfigError(

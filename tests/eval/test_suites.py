@@ -44,6 +44,11 @@ def test_limits_are_at_least_one(field):
         EvalSpec("a", task="t", **{field: 0})
 
 
+def test_options_are_not_scored_before_a_chain_of_thought():
+    with pytest.raises(ConfigError, match="eval 'a'"):
+        EvalSpec("a", task="t", style="cot", score_choices=True)
+
+
 def test_a_spec_survives_json():
     spec = EvalSpec("a", task="t", stop=("\n\n",), scorers=("f1",), max_examples=3)
     assert suites.from_json(json.loads(json.dumps(suites.to_json(spec)))) == spec
