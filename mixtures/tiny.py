@@ -34,17 +34,17 @@ _TEMPLATES = TemplateFile(Path(__file__).parent / "templates" / "tiny.toml")
 
 NAMES = "ann ben kim leo mia pat sam sue tom zoe".split()
 MOODS = {
-    "good": "fine glad great happy lucky super".split(),
-    "bad": "angry awful ill sad sick upset".split(),
+    "good": ("happy", "super"),
+    "bad": ("sad", "ill"),
 }
 GROUPS = {
-    "animal": "cat dog fox frog hen pig".split(),
-    "food": "apple bread cake plum rice soup".split(),
-    "tool": "axe brush drill hammer nail saw".split(),
+    "animal": ("fox", "pig"),
+    "food": ("rice", "soup"),
+    "tool": ("axe", "nail"),
 }
 COLOURS = "blue gray green pink red white".split()
 THINGS = "caps cups hats jars keys pens".split()
-TIMES = ("today", "now", "again", "at home")
+TIMES = "today now again early late often here there".split()
 
 TRAIN_ROWS, VALIDATION_ROWS, TEST_ROWS = 400, 16, 64
 _SHOTS = FewShot(shots=(1, 2), max_tokens=126)
