@@ -98,11 +98,11 @@ def _yes_no(text: str, choices: Sequence[str], last: bool) -> str | None:
 
 
 def _text(text: str, choices: Sequence[str], last: bool) -> str | None:
-    """First (or last) line without quotes and final full stop."""
+    """First (or last) line without label ("A:"), quotes and final full stop."""
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     if not lines:
         return None
-    line = lines[-1 if last else 0]
+    line = lines[-1 if last else 0].removeprefix("A:")
     return line.strip(_QUOTES).removesuffix(".").strip(_QUOTES) or None
 
 

@@ -182,6 +182,8 @@ def test_first_yes_or_no(text, answer):
         ('"Paris."', "Paris"),
         ("\u201cParis\u201d", "Paris"),
         ("**Paris**", "Paris"),
+        ("A: Paris.", "Paris"),
+        ("Answer:\nParis", "Paris"),
         ("The answer is Paris.", "Paris"),
         ("the answer is: Paris", "Paris"),
         ("The answer is", "The answer is"),
