@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
-from flax.traverse_util import flatten_dict
 
 from flanjax.models.layers import unstack_layers
+from flanjax.train.trees import flatten
 
 
 class Row(NamedTuple):
@@ -80,7 +80,7 @@ def compare_trees(
     Returns:
       The row of the worst array, which it names.
     """
-    flat = flatten_dict(unstack_layers(got), sep="/")
+    flat = flatten(unstack_layers(got))
     if flat.keys() != want.keys():
         names = ", ".join(sorted(flat.keys() ^ want.keys())[:3])
         return Row(f"{check}: only on one side: {names}", None, None, False)

@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flanjax.decode.sample import greedy
 from flanjax.models.attention import relative_position_bucket
@@ -33,6 +32,7 @@ from flanjax.train.optim import OptimizerConfig, make_optimizer
 from flanjax.train.schedules import ScheduleConfig, make_schedule
 from flanjax.train.state import init_state, state_shardings
 from flanjax.train.step import make_train_step
+from flanjax.train.trees import flatten, unflatten
 
 EOS_ID = 1
 _NORMALIZERS = {
@@ -59,7 +59,7 @@ class _Golden:
 
     def params(self, name: str) -> dict[str, Any]:
         """Parameters with their layers stacked, as the scanned model has them."""
-        return stack_layers(unflatten_dict(self.arrays(name), sep="/"))
+        return stack_layers(unflatten(self.arrays(name)))
 
     def model(self, **changes: Any) -> Any:
         sizes = self.meta["config"]
@@ -193,8 +193,8 @@ def _losses(golden: _Golden) -> Iterator[Row]:
 
 
 def _gradients(golden: _Golden) -> Iterator[Row]:
-    batch, params = golden.arrays("batch.npz"), golden.params("params.npz")
-    model = golden.model()
+    params, model = golden.params("params.npz"), golden.model()
+    batch = jax.tree.map(jnp.asarray, golden.arrays("batch.npz"))
     recordings = {
         "grads.npz": LossConfig(),
         "grads_ls0.1_num_real.npz": _loss_config("num_real", 0.1),
@@ -221,7 +221,7 @@ def _buckets(golden: _Golden) -> Iterator[Row]:
     config = golden.model().config
     for name in ("bidirectional", "causal"):
         got = relative_position_bucket(
-            jnp.asarray(expected["relative_position"], jnp.int32),
+            expected["relative_position"],
             name == "bidirectional",
             config.relpos_buckets,
             config.relpos_max_distance,
@@ -233,7 +233,7 @@ def _schedules(golden: _Golden) -> Iterator[Row]:
     expected = golden.arrays("lr_schedules.npz")
     for name, settings in golden.meta["lr_schedules"].items():
         schedule = make_schedule(ScheduleConfig(**settings))
-        rates = jax.vmap(schedule)(expected["steps"])
+        rates = jax.vmap(schedule)(jnp.asarray(expected["steps"]))
         yield compare(f"schedule {name}", rates, expected[name], rtol=1e-6)
 
 
@@ -282,15 +282,15 @@ def _trajectory(golden: _Golden, name: str, **settings: Any) -> Iterator[Row]:
     slots = {
         f"{path}/{slot}": value
         for slot in ("v_row", "v_col", "v", "m")
-        for path, value in flatten_dict(
-            unstack_layers(getattr(state.opt_state, slot)), sep="/"
+        for path, value in flatten(
+            unstack_layers(getattr(state.opt_state, slot))
         ).items()
     }
     # Squares of gradients that are all but zero hold rounding error alone: an
     # absolute part of 1e-9 of the array's largest value leaves those out.
     yield compare_trees(
         f"{name}: optimiser state",
-        unflatten_dict(slots, sep="/"),
+        unflatten(slots),
         golden.arrays(f"{end}_final_opt_state.npz"),
         rtol=1e-3,
         atol=1e-9,

@@ -140,7 +140,7 @@ class Checkpointer:
                 temporary.mkdir(parents=True)
                 write_json(temporary / _EXTRA, record)
             _barrier("checkpoint folder made")
-            response = ocp.save_async(temporary / "arrays", tree)
+            response = ocp.save_async(str(temporary / "arrays"), tree)
         except Exception as error:
             raise self._failed(step, error) from error
         job = self._pool.submit(self._commit, step, temporary, response)
@@ -205,7 +205,7 @@ class Checkpointer:
         tree = serialization.to_state_dict(abstract_state)
         check_fits(tree, record["arrays"], self._path(chosen))
         try:
-            arrays = ocp.load(self._path(chosen, "arrays"), tree)
+            arrays = ocp.load(str(self._path(chosen, "arrays")), tree)
         except Exception as error:
             raise CheckpointError(
                 f"cannot read the checkpoint: {error}", where=str(self._path(chosen))
@@ -239,7 +239,7 @@ class Checkpointer:
 
     def _prune(self) -> None:
         steps, config = self.steps(), self.config
-        keep = set(steps[-config.keep_last :])
+        keep: set[int | None] = set(steps[-config.keep_last :])
         if config.keep_every_steps:
             keep |= {step for step in steps if step % config.keep_every_steps == 0}
         if config.keep_best:

@@ -6,10 +6,9 @@ step_flops(model, encoder_tokens=4096, decoder_tokens=1024, context=256)
 import math
 from typing import Any
 
-from flax.traverse_util import flatten_dict
-
 from flanjax.models.build import abstract_params
 from flanjax.train.state import Trainable
+from flanjax.train.trees import flatten
 
 
 def step_flops(
@@ -35,8 +34,8 @@ def step_flops(
       and layer for attention.
     """
     total = 0.0
-    for path, leaf in flatten_dict(abstract_params(model)[0]).items():
-        name = "/".join(path)
+    for name, leaf in flatten(abstract_params(model)[0]).items():
+        path = tuple(name.split("/"))
         if path[-1] == "embedding" and not model.config.logits_via_embedding:
             continue  # A lookup multiplies nothing.
         if len(leaf.shape) < 2 or "relpos_bias" in path:

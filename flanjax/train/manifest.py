@@ -12,9 +12,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from flax.traverse_util import flatten_dict
-
 from flanjax.errors import CheckpointError
+from flanjax.train.trees import flatten
 
 MANIFEST = "manifest.json"
 
@@ -65,8 +64,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def describe(tree: dict[str, Any]) -> dict[str, str]:
     """{path of an array in nested dicts: "float32[2, 3]"}."""
-    flat = flatten_dict(tree, sep="/")
-    return {name: f"{x.dtype}{list(x.shape)}" for name, x in flat.items()}
+    leaves = flatten(tree).items()
+    return {name: f"{x.dtype}{list(x.shape)}" for name, x in leaves}
 
 
 def check_fits(tree: dict[str, Any], saved: dict[str, str], where: Path) -> None:

@@ -46,7 +46,7 @@ class MeshConfig:
     """Devices that split the matrices of each layer."""
 
 
-def make_mesh(config: MeshConfig, devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns the mesh over `devices` (default: all of them).
 
     Raises:

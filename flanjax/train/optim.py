@@ -19,12 +19,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from flanjax.errors import ConfigError, nearest
 from flanjax.train.schedules import Schedule, ScheduleConfig, make_schedule
+from flanjax.train.trees import Tree, flatten, unflatten
 
-Tree = Any  # Nested dicts of arrays, of axis-name tuples, or of abstract arrays.
 Axes = tuple[str | None, ...]
 
 
@@ -72,8 +71,7 @@ class Optimizer(NamedTuple):
     """From (abstract) params to a state whose leaves are tuples of axis names."""
 
 
-@flax.struct.dataclass
-class AdafactorState:
+class AdafactorState(flax.struct.PyTreeNode):
     """Second moments, factored (v_row, v_col) or not (v), and momentum (m).
 
     As in T5X the slots a parameter does not use are zeros of shape (1,) per layer.
@@ -86,8 +84,7 @@ class AdafactorState:
     m: Tree
 
 
-@flax.struct.dataclass
-class AdamState:
+class AdamState(flax.struct.PyTreeNode):
     """First and second moments of Adam."""
 
     count: Any
@@ -112,7 +109,7 @@ def make_optimizer(config: OptimizerConfig, axes: Tree) -> Optimizer:
             where="OptimizerConfig.name",
             fix=f"use one of: {', '.join(makers)}",
         )
-    optimizer = makers[config.name](config, flatten_dict(axes, sep="/"))
+    optimizer = makers[config.name](config, flatten(axes))
     if config.global_norm_clip_threshold is None:
         return optimizer
     clip = optax.clip_by_global_norm(config.global_norm_clip_threshold)
@@ -135,26 +132,26 @@ def _make_adamw(config: OptimizerConfig, axes: dict[str, Axes]) -> Optimizer:
     )
 
     def init(params: Tree) -> AdamState:
-        return AdamState(*adam.init(params))
+        moments: Any = adam.init(params)
+        return AdamState(*moments)
 
     def update(grads: Tree, state: AdamState, params: Tree) -> tuple[Tree, AdamState]:
         rate = schedule(state.count)
-        steps, new = adam.update(
-            grads, optax.ScaleByAdamState(state.count, state.mu, state.nu)
-        )
+        moments: Any = optax.ScaleByAdamState(state.count, state.mu, state.nu)
+        steps, moments = adam.update(grads, moments)
         decay = config.weight_decay_rate or 0.0
-        params = flatten_dict(params, sep="/")
+        params = flatten(params)
         updates = {
             # Norm scales and biases are vectors within a layer and do not decay.
             path: -rate
             * (step + (decay * params[path] if _is_matrix(axes[path]) else 0.0))
-            for path, step in flatten_dict(steps, sep="/").items()
+            for path, step in flatten(steps).items()
         }
-        return unflatten_dict(updates, sep="/"), AdamState(*new)
+        return unflatten(updates), AdamState(*moments)
 
     def state_axes(params: Tree) -> AdamState:
-        names = {path: axes[path] for path in flatten_dict(params, sep="/")}
-        tree = unflatten_dict(names, sep="/")
+        names = {path: axes[path] for path in flatten(params)}
+        tree = unflatten(names)
         return AdamState(count=(), mu=tree, nu=tree)
 
     return Optimizer(init, update, schedule, state_axes)
@@ -169,7 +166,7 @@ def _make_adafactor(config: OptimizerConfig, axes: dict[str, Axes]) -> Optimizer
 
     def init(params: Tree) -> AdafactorState:
         slots = {}
-        for path, param in flatten_dict(params, sep="/").items():
+        for path, param in flatten(params).items():
             make = partial(_init_slots, config=config)
             make = jax.vmap(make) if _is_stacked(axes[path]) else make
             slots[path] = make(param)
@@ -182,23 +179,20 @@ def _make_adafactor(config: OptimizerConfig, axes: dict[str, Axes]) -> Optimizer
         t = (state.count - config.step_offset).astype(jnp.float32)
         decay = 1.0 - (t + 1.0) ** -config.decay_rate
         leaf = partial(_update_parameter, config=config, rate=rate, decay=decay)
-        grads = flatten_dict(grads, sep="/")
-        slots = [
-            flatten_dict(tree, sep="/")
-            for tree in (state.v_row, state.v_col, state.v, state.m)
-        ]
+        grads = flatten(grads)
+        slots = [flatten(tree) for tree in (state.v_row, state.v_col, state.v, state.m)]
         updates, new = {}, {}
-        for path, param in flatten_dict(params, sep="/").items():
+        for path, param in flatten(params).items():
             step = jax.vmap(leaf) if _is_stacked(axes[path]) else leaf
             old = tuple(tree[path] for tree in slots)
             updates[path], new[path] = step(grads[path], param, old)
         state = AdafactorState(state.count + 1, *_columns(new))
-        return unflatten_dict(updates, sep="/"), state
+        return unflatten(updates), state
 
     def state_axes(params: Tree) -> AdafactorState:
         slots = {
             path: _slot_axes(axes[path], param.shape, config)
-            for path, param in flatten_dict(params, sep="/").items()
+            for path, param in flatten(params).items()
         }
         return AdafactorState((), *_columns(slots))
 
@@ -208,8 +202,7 @@ def _make_adafactor(config: OptimizerConfig, axes: dict[str, Axes]) -> Optimizer
 def _columns(slots: dict[str, tuple]) -> list[Tree]:
     """Turns {path: (v_row, v_col, v, m)} into four nested trees."""
     return [
-        unflatten_dict({path: slot[i] for path, slot in slots.items()}, sep="/")
-        for i in range(4)
+        unflatten({path: slot[i] for path, slot in slots.items()}) for i in range(4)
     ]
 
 

@@ -13,19 +13,18 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import Mesh
 
 from flanjax.errors import CheckpointError
 from flanjax.models.build import abstract_params, init_params
 from flanjax.train.mesh import param_shardings, replicated
 from flanjax.train.optim import Optimizer
+from flanjax.train.trees import flatten, unflatten
 
 Trainable = Callable[[Sequence[str]], bool]
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """All that a step changes, and the frozen parameters.
 
     Attributes:
@@ -50,15 +49,15 @@ def split_params(tree: Mapping[str, Any], trainable: Trainable | None) -> tuple:
     """
     if trainable is None:
         return dict(tree), {}
-    flat = flatten_dict(tree)
-    chosen = {path: leaf for path, leaf in flat.items() if trainable(path)}
-    rest = {path: leaf for path, leaf in flat.items() if path not in chosen}
-    return unflatten_dict(chosen), unflatten_dict(rest)
+    flat = flatten(tree)
+    chosen = {k: leaf for k, leaf in flat.items() if trainable(tuple(k.split("/")))}
+    rest = {k: leaf for k, leaf in flat.items() if k not in chosen}
+    return unflatten(chosen), unflatten(rest)
 
 
 def merge_params(params: Mapping[str, Any], frozen: Mapping[str, Any]) -> dict:
     """Undoes `split_params`."""
-    return unflatten_dict(flatten_dict(params) | flatten_dict(frozen))
+    return unflatten(flatten(params) | flatten(frozen))
 
 
 def abstract_state(
@@ -123,14 +122,14 @@ def init_state(
       CheckpointError: `params` holds a parameter the model lacks or of another shape.
     """
     abstract = abstract_state(model, optimizer, mesh, trainable)
-    wanted = flatten_dict(merge_params(abstract.params, abstract.frozen))
-    given = flatten_dict(params or {})
+    wanted = flatten(merge_params(abstract.params, abstract.frozen))
+    given = flatten(params or {})
     _check_given(given, wanted)
     missing = {path: leaf for path, leaf in wanted.items() if path not in given}
     init_rng, state_rng = jax.random.split(rng)
 
     def init_missing(rng: jax.Array) -> dict:
-        values = flatten_dict(init_params(model, rng)[0])
+        values = flatten(init_params(model, rng)[0])
         return {path: values[path] for path in missing}
 
     shardings = {path: leaf.sharding for path, leaf in missing.items()}
@@ -139,7 +138,7 @@ def init_state(
         # A copy of its own: steps donate it, and the caller may still need his.
         value = value.astype(wanted[path].dtype)
         flat[path] = jax.device_put(value, wanted[path].sharding, may_alias=False)
-    values, frozen = split_params(unflatten_dict(flat), trainable)
+    values, frozen = split_params(unflatten(flat), trainable)
     init_optimizer = jax.jit(
         optimizer.init, out_shardings=state_shardings(abstract.opt_state)
     )
@@ -157,7 +156,7 @@ def _check_given(given: Mapping, wanted: Mapping) -> None:
         expected = wanted[path].shape if path in wanted else "absent"
         if expected != tuple(value.shape):
             raise CheckpointError(
-                f"the weights do not fit the model: {'/'.join(path)} is "
+                f"the weights do not fit the model: {path} is "
                 f"{tuple(value.shape)} in the weights and {expected} in the model",
                 fix="choose the model configuration these weights were made with",
             )
