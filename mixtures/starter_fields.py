@@ -13,8 +13,9 @@ among the options, two equal options).
 import hashlib
 import re
 from collections.abc import Callable
+from typing import Any
 
-Row = dict
+Row = dict[str, Any]
 Fields = Callable[[Row], Row | None]
 
 _LETTERED = re.compile(r"(?m)^\s*[A-Z]\.\s")
@@ -26,11 +27,12 @@ def choice(limit: int = 1000, context: str = "passage") -> Fields:
 
     def fields(row: Row) -> Row | None:
         options = [part.strip() for part in _LETTERED.split(row["options"])[1:]]
-        answer = row.get("answer")
-        answer = answer[0] if isinstance(answer, list) and answer else answer
-        answer = _LETTERED.sub("", answer or "", count=1).strip()
+        answer = row.get("answer") or ""
+        if isinstance(answer, list):
+            answer = answer[0]
+        answer = _LETTERED.sub("", answer, count=1).strip()
         question = row["question"].replace("Please choose the correct option", "")
-        kept = {"question": question.strip(), "options": options, "answer": answer}
+        kept: Row = {"question": question.strip(), "options": options, "answer": answer}
         if context in row:
             kept["passage"] = row[context].strip()
         if answer not in options or len(set(options)) < len(options):
@@ -67,7 +69,7 @@ def abstract_yes_no(limit: int = 1000) -> Fields:
     def fields(row: Row) -> Row | None:
         parts = re.split(r"(?m)^Context \(\d+\): ", row["passage"])
         passage = " ".join(_SENTENCE_END.split(parts[-1].strip())[-3:])
-        kept = {"question": _as_question(row["question"]), "passage": passage}
+        kept: Row = {"question": _as_question(row["question"]), "passage": passage}
         kept |= {"options": ["Yes", "No", "Maybe"], "answer": row["answer"].title()}
         return _short(kept, limit) if kept["answer"] in kept["options"] else None
 
@@ -151,7 +153,7 @@ def pronoun(limit: int = 1000) -> Fields:
         word = ("he", "she")[hashlib.sha256(text.encode()).digest()[0] % 2]
         plain = re.sub(r"\[((?!MASK)[^\]]+)\]", r"\1", text).replace("[MASK]", word)
         options = sorted((answer, other), key=plain.find)
-        kept = {"sentence": plain, "pronoun": word}
+        kept: Row = {"sentence": plain, "pronoun": word}
         kept["options"] = [f"the {name}" for name in options]
         kept["answer"] = f"the {answer}"
         return _short(kept, limit) if answer != other else None

@@ -6,14 +6,14 @@ Nothing is downloaded: rows are sentences made of short word lists. Each dataset
 into train, validation and test by sentence, so test sentences are new, made of words
 that training has shown. Mixture `tiny`; suite `tiny_heldout`:
 
-  tiny_mood      choice     "ann feels awful today" -> bad       zero-shot, with options
-  tiny_group     choice     "tom sees a red frog" -> animal      few-shot
+  tiny_mood      choice     "ann feels ill today" -> bad     zero-shot, with options
+  tiny_group     choice     "tom sees a red fox" -> animal   few-shot
   tiny_even      yes/no     "sue has 4 cups" -> Yes
   tiny_sum_cot   cot        "2 cups and 3 cups" -> 2 plus 3 is 5. The answer is 5.
 
-A model of two layers reads moods right within a few hundred steps (over 90 %) and
-learns the others more or less: the smoke run shows that training, few-shot prompts and
-chain of thought work, not what a model can do.
+A T5 of two layers answers moods, even numbers and sums right after two hundred steps
+(over 90 %), the few-shot task about half the time: the smoke run shows that training,
+few-shot prompts and chain of thought work, not what a model can do.
 """
 
 import itertools
