@@ -29,7 +29,7 @@ def test_test_sentences_are_never_trained_on():
         }
         assert not texts["train"] & texts["test"]
         assert not texts["validation"] & (texts["train"] | texts["test"])
-        assert len(texts["train"]) >= 300 and len(texts["test"]) >= tiny.TEST_ROWS
+        assert len(texts["train"]) >= 200 and len(texts["test"]) >= tiny.TEST_ROWS
 
 
 def test_the_suite_has_a_few_shot_and_a_chain_of_thought_eval():
