@@ -68,7 +68,7 @@ class EvalConfig:
       max_examples: of each evaluation at most; None takes all.
     """
 
-    batch_size: int = 8
+    batch_size: int = 16
     max_examples: int | None = None
 
 

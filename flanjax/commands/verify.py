@@ -15,7 +15,7 @@ def golden(args: argparse.Namespace) -> int:
     from flanjax.ops.verify_golden import verify_golden
 
     rows = verify_golden(Path(args.directory))
-    columns = ("check", "max error", "tolerance", "verdict", "note")
+    columns = ("check", "max error", "tolerance", "verdict")
     return _verdict("parity with T5X", columns, rows, args.json)
 
 

@@ -7,8 +7,10 @@ JSON is missing or the files that define the mixture have changed.
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 
 from flanjax.data.store import PrepareConfig, ResolvedMixture, is_fresh, resolved_path
@@ -41,20 +43,28 @@ def ensure_prepared(
 def _prepare_in_process(config: PrepareConfig, say: Callable[[str], None]) -> None:
     command = [sys.executable, "-m", "flanjax", "data", "prepare", "--config_json"]
     command.append(json.dumps(dataclasses.asdict(config)))
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None and process.stderr is not None
-    try:
-        for line in process.stdout:
-            say("  " + line.rstrip())
-        errors = process.stderr.read()
-        status = process.wait()
-    finally:
-        if process.poll() is None:
-            process.terminate()
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    # A file, not a pipe: TensorFlow's warnings could fill a pipe that nobody reads.
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env=quiet | os.environ,
+        )
+        assert process.stdout is not None
+        try:
+            for line in process.stdout:
+                say("  " + line.rstrip())
+            status = process.wait()
+        finally:
+            if process.poll() is None:
+                process.terminate()
+        errors.seek(0)
+        text = errors.read()
     if status:
-        error = UserError(_message(errors) or f"data prepare ended with {status}")
+        error = UserError(_message(text) or f"data prepare ended with {status}")
         error.exit_code = status if status in (2, 3) else 1
         raise error
 

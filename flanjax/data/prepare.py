@@ -10,7 +10,6 @@ training and evaluation read. This module imports TensorFlow, and takes that lon
 """
 
 import multiprocessing
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -107,8 +106,6 @@ def prepare(config: PrepareConfig, progress: Callable[[str], None] = print) -> P
 def _load(modules: Sequence[str], vocabulary: str) -> None:
     """Registers tasks and chooses their vocabulary, in this process."""
     tf.config.set_visible_devices([], "GPU")
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
     import_mixtures(modules)
     set_default_vocabulary(vocabulary)
 

@@ -18,6 +18,8 @@ answer).
 
 import functools
 import importlib
+import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -170,9 +172,13 @@ def task_fingerprint(name: str, split: str) -> str:
 def import_mixtures(modules: Sequence[str]) -> None:
     """Imports the modules that register tasks and mixtures.
 
+    They may lie in the working directory, which an installed command does not search.
+
     Raises:
       ConfigError: there is no such module.
     """
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
     for module in modules:
         try:
             importlib.import_module(module)

@@ -197,8 +197,7 @@ def _evaluate(
 
     def evaluate(state: TrainState, step: int) -> dict[str, Any]:
         params = merge_params(state.params, state.frozen)
-        scores = evaluator.run(params, step, records)
-        return scores | evaluator.validation(params)
+        return evaluator.run(params, step, records)
 
     return evaluate
 
