@@ -162,12 +162,11 @@ def dot_product_attention(
     """
     batch, length, heads, head_dim = query.shape
     kv_heads, keys = key.shape[1:3]
-    query = query.reshape(batch, length, kv_heads, heads // kv_heads, head_dim)
+    # Head-major, so that each product is a plain batched one: XLA on CPUs would
+    # otherwise copy the [heads, q, k] arrays into another order.
+    query = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, head_dim)
     logits = jnp.einsum(
-        "bqhgd,bhkd->bhgqk",
-        query,
-        key,
-        preferred_element_type=at_least_float32(query.dtype),
+        "bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32
     ).reshape(batch, heads, length, keys)
     if bias is not None:
         logits += bias
@@ -175,9 +174,9 @@ def dot_product_attention(
     probabilities = probabilities.astype(query.dtype)
     if drop is not None:
         probabilities = drop(probabilities)
-    probabilities = probabilities.reshape(batch, kv_heads, -1, length, keys)
-    mixed = jnp.einsum("bhgqk,bhkd->bqhgd", probabilities, value)
-    return mixed.reshape(batch, length, heads, head_dim)
+    probabilities = probabilities.reshape(batch, kv_heads, -1, keys)
+    mixed = jnp.einsum("bhqk,bhkd->bhqd", probabilities, value)
+    return mixed.reshape(batch, heads, length, head_dim).swapaxes(1, 2)
 
 
 class Attention(nn.Module):

@@ -43,6 +43,38 @@ def at_least_float32(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
+@jax.custom_vjp
+def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Maps [..., in] by [in, out] to [..., out].
+
+    The kernel's gradient is made so that the narrower operand is the one transposed:
+    XLA on CPUs does that with a slow copy, and JAX's own rule always picks the
+    gradient, which is the wide one in a low-rank product and where a block widens.
+    """
+    return jnp.matmul(x, kernel)
+
+
+def _matmul_forward(x, kernel):
+    return jnp.matmul(x, kernel), (x, kernel)
+
+
+def _matmul_backward(residuals, gradient):
+    x, kernel = residuals
+    rows = tuple(range(x.ndim - 1))
+
+    def contract_rows(a, b):
+        return jax.lax.dot_general(a, b, ((rows, rows), ((), ())))
+
+    if kernel.shape[0] <= kernel.shape[1]:
+        kernel_gradient = contract_rows(x, gradient)
+    else:
+        kernel_gradient = contract_rows(gradient, x).T
+    return jnp.matmul(gradient, kernel.T), kernel_gradient
+
+
+matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
 class Dense(nn.Module):
     """y = x W, plus the low-rank term where the configuration asks for one.
 
@@ -72,7 +104,7 @@ class Dense(nn.Module):
 
         width = inputs.shape[-1]
         kernel = weight("kernel", self.kernel_init, (width, self.features), self.axes)
-        outputs = jnp.matmul(inputs, kernel)
+        outputs = matmul(inputs, kernel)
         lora = self.config.lora
         if lora.applies_to(self.path):
             a_shape, b_shape = (width, lora.rank), (lora.rank, self.features)
@@ -80,7 +112,7 @@ class Dense(nn.Module):
             b = weight(
                 "lora_b", nn.initializers.zeros, b_shape, ("lora_rank", self.axes[1])
             )
-            outputs += jnp.matmul(jnp.matmul(inputs, a), b * lora.scale)
+            outputs += matmul(matmul(inputs, a), b * lora.scale)
         return outputs
 
 

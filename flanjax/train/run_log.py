@@ -112,8 +112,9 @@ class RunLog:
         self._write_ledger()
         self._scores = flat
         for name, each in scores.items():
-            shown = ", ".join(f"{m} {s.value:.3f}" for m, s in each.items())
-            self._progress.line(f"  step {step}  {name}: {shown}")
+            if not name.startswith("validation/") or name == "validation/all":
+                shown = ", ".join(f"{m} {s.value:.3f}" for m, s in each.items())
+                self._progress.line(f"  step {step}  {name}: {shown}")
         self._last = time.monotonic()
 
     def counts(self) -> list[int]:
