@@ -166,7 +166,10 @@ def dot_product_attention(
     # otherwise copy the [heads, q, k] arrays into another order.
     query = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, head_dim)
     logits = jnp.einsum(
-        "bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32
+        "bhqd,bhkd->bhqk",
+        query,
+        key,
+        preferred_element_type=at_least_float32(query.dtype),
     ).reshape(batch, heads, length, keys)
     if bias is not None:
         logits += bias
