@@ -5,7 +5,8 @@ from pathlib import Path
 
 # Before JAX starts: sharding is tested on every laptop.
 os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+    os.environ.get("XLA_FLAGS", "")
+    + " --xla_force_host_platform_device_count=8"
     # Tests compile far more than they compute.
     + " --xla_backend_optimization_level=0"
 ).strip()

@@ -17,8 +17,6 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from flanjax.errors import ConfigError
 from flanjax.progress import Progress
 from flanjax.train.checkpoint import read_arrays
@@ -155,7 +153,7 @@ def _compare(
         for name in before
         if name in after
         and before[name].dtype == after[name].dtype
-        and np.array_equal(before[name].view(np.uint8), after[name].view(np.uint8))
+        and before[name].tobytes() == after[name].tobytes()
     ]
     ok = len(equal) == len(before) == len(after) > 0
     rows.append(

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from flax import serialization
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
@@ -29,6 +30,7 @@ from orbax.checkpoint import v1 as ocp
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.train.manifest import check_fits, describe, write_json, write_manifest
 from flanjax.train.manifest import damage as damage_of
+from flanjax.train.trees import flatten
 
 _EXTRA = "extra.json"
 
@@ -290,3 +292,14 @@ def _from_first(value: int) -> int:
     if jax.process_count() == 1:
         return value
     return int(multihost_utils.broadcast_one_to_all(value))
+
+
+def read_arrays(directory: str | Path, step: int) -> dict[str, np.ndarray]:
+    """Returns a checkpoint's arrays by path, whole and on the host."""
+    path = Path(directory).absolute() / str(step) / "arrays"
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    wanted = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        ocp.metadata(path).metadata,
+    )
+    return {k: np.asarray(x) for k, x in flatten(ocp.load(path, wanted)).items()}

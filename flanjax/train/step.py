@@ -69,19 +69,7 @@ def make_train_step(
         (loss_sum, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
         return sums | {"loss_sum": loss_sum}, grads
 
-    def accumulate(params: Any, frozen: Any, batch: Batch, rng: jax.Array):
-        if microbatches == 1:
-            return gradient(params, frozen, batch, rng)
-
-        def add(total: Any, part: tuple[Batch, jax.Array]):
-            return jax.tree.map(jnp.add, total, gradient(params, frozen, *part)), None
-
-        parts = {k: _parts(x, microbatches, rows) for k, x in batch.items()}
-        scanned = (parts, jax.random.split(rng, microbatches))
-        first = jax.tree.map(lambda x: x[0], scanned)
-        shapes = jax.eval_shape(gradient, params, frozen, *first)
-        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-        return jax.lax.scan(add, zeros, scanned)[0]
+    accumulate = _accumulated(gradient, microbatches, rows)
 
     def step(state: TrainState, frozen: Any, batch: Batch):
         rng = jax.random.fold_in(state.rng, state.step)
@@ -121,6 +109,27 @@ def make_eval_step(
         return sums | {"loss_sum": loss_sum}
 
     return eval_step
+
+
+def _accumulated(
+    gradient: Callable[..., tuple[Metrics, Any]], count: int, rows: NamedSharding
+) -> Callable[..., tuple[Metrics, Any]]:
+    """As `gradient`, with the batch in `count` parts whose results are added up."""
+    if count == 1:
+        return gradient
+
+    def accumulate(params: Any, frozen: Any, batch: Batch, rng: jax.Array):
+        def add(total: Any, part: tuple[Batch, jax.Array]):
+            return jax.tree.map(jnp.add, total, gradient(params, frozen, *part)), None
+
+        parts = {k: _parts(x, count, rows) for k, x in batch.items()}
+        scanned = (parts, jax.random.split(rng, count))
+        first = jax.tree.map(lambda x: x[0], scanned)
+        shapes = jax.eval_shape(gradient, params, frozen, *first)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+        return jax.lax.scan(add, zeros, scanned)[0]
+
+    return accumulate
 
 
 def _parts(x: jax.Array, count: int, sharding: NamedSharding) -> jax.Array:
