@@ -128,13 +128,14 @@ def extend(
     among_new = (slots >= state.index) & (slots <= new[:, None])
     mask = (state.visible[:, None] | among_new)[:, None]
     if model.kind == "encoder_decoder":
-        shared = t5.Shared(mask, None, cross_mask=state.cross_mask, index=state.index)
+        shared = t5.Shared(mask, cross_mask=state.cross_mask, index=state.index)
         arguments = (tokens, shared, state.cache)
     else:
         positions = state.positions[:, None] + jnp.arange(tokens.shape[1])
         arguments = (tokens, positions, mask, state.index, state.cache)
     hidden, cache = model.apply({"params": params}, *arguments, method="extend")
-    state = state.replace(
+    state = dataclasses.replace(
+        state,
         cache=cache,
         index=state.index + tokens.shape[1],
         positions=state.positions + tokens.shape[1],
@@ -157,7 +158,9 @@ def unstack_state(state: DecodeState) -> DecodeState:
     """Makes the state of a scanned model one of its unstacked model."""
     layers = jax.tree.leaves(state.cache)[0].shape[0]
     cut = unstack_layers({"layers": state.cache})
-    return state.replace(cache=tuple(cut[f"layers_{i}"] for i in range(layers)))
+    return dataclasses.replace(
+        state, cache=tuple(cut[f"layers_{i}"] for i in range(layers))
+    )
 
 
 def _start_encoder_decoder(model, params, prompts, max_decode_tokens):
@@ -170,7 +173,10 @@ def _start_encoder_decoder(model, params, prompts, max_decode_tokens):
     cross_mask = (inputs > 0)[:, None, None, :]
     visible = jnp.broadcast_to(jnp.arange(slots) == 0, (batch, slots))
     shared = t5.Shared(
-        visible[:, None, None, :], None, encoded, cross_mask, jnp.int32(0)
+        visible[:, None, None, :],
+        encoded=encoded,
+        cross_mask=cross_mask,
+        index=jnp.int32(0),
     )
     layers = config.num_decoder_layers
     own = _empty_cache(config, layers, batch, slots)

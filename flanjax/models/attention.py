@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from flanjax.models.layers import Dense, Initializer, at_least_float32
+from flanjax.models.layers import Dense, Initializer, at_least_float32, parameter
 
 MASKED = -1e10  # T5X's value; exp of it is exactly 0 in float32.
 
@@ -100,12 +100,10 @@ class RelativePositionBias(nn.Module):
     ) -> jax.Array:
         """Returns the bias [heads, q, k]; queries start at position `index` or 0."""
         config = self.config
-        init = nn.with_logical_partitioning(
-            nn.initializers.variance_scaling(1.0, "fan_avg", "uniform"),
-            ("heads", "relpos_buckets"),
-        )
+        init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         shape = (config.num_heads, config.relpos_buckets)
-        table = self.param("rel_embedding", init, shape, jnp.float32)
+        axes = ("heads", "relpos_buckets")
+        table = parameter(self, "rel_embedding", init, shape, axes)
         queries = query_length if index is None else key_length
         buckets = relative_position_bucket(
             np.arange(key_length)[None, :] - np.arange(queries)[:, None],

@@ -8,7 +8,7 @@ norms are computed in float32 whatever the activations are.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -75,6 +75,20 @@ def _matmul_backward(residuals, gradient):
 matmul.defvjp(_matmul_forward, _matmul_backward)
 
 
+def parameter(
+    module: nn.Module,
+    name: str,
+    init: Initializer,
+    shape: tuple[int, ...],
+    axes: tuple[str, ...],
+) -> jax.Array:
+    """Declares a float32 parameter of `module` with logical axis names."""
+    boxed = module.param(
+        name, nn.with_logical_partitioning(init, axes), shape, jnp.float32
+    )
+    return cast(jax.Array, boxed)  # `param` takes the value out of its box.
+
+
 class Dense(nn.Module):
     """y = x W, plus the low-rank term where the configuration asks for one.
 
@@ -99,8 +113,7 @@ class Dense(nn.Module):
         inputs = inputs.astype(dtype)
 
         def weight(name, init, shape, axes):
-            init = nn.with_logical_partitioning(init, axes)
-            return self.param(name, init, shape, jnp.float32).astype(dtype)
+            return parameter(self, name, init, shape, axes).astype(dtype)
 
         width = inputs.shape[-1]
         kernel = weight("kernel", self.kernel_init, (width, self.features), self.axes)
@@ -124,8 +137,8 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps [..., embed] to [..., embed]."""
-        init = nn.with_logical_partitioning(nn.initializers.ones, ("embed",))
-        scale = self.param("scale", init, (inputs.shape[-1],), jnp.float32)
+        ones, shape = nn.initializers.ones, (inputs.shape[-1],)
+        scale = parameter(self, "scale", ones, shape, ("embed",))
         x = inputs.astype(at_least_float32(inputs.dtype))
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
         x = x * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
@@ -140,9 +153,9 @@ class Embed(nn.Module):
 
     def setup(self):
         """Creates the table [vocab, embed]."""
-        init = nn.with_logical_partitioning(self.embedding_init, ("vocab", "embed"))
         shape = (self.config.vocab_size, self.config.emb_dim)
-        self.embedding = self.param("embedding", init, shape, jnp.float32)
+        init, axes = self.embedding_init, ("vocab", "embed")
+        self.embedding = parameter(self, "embedding", init, shape, axes)
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Maps token ids [...] to vectors [..., embed]."""
@@ -237,7 +250,8 @@ def apply_layers(
         layer_class,
         variable_axes={"params": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast, 0),
+        # Flax takes one entry for each argument; its annotation says int.
+        in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]
         length=num_layers,
         metadata_params={nn.PARTITION_NAME: "layers"},
     )

@@ -166,11 +166,10 @@ def _scored(model, config, head, hidden, targets, weights, plain):
 
 
 def _scored_forward(model, config, head, hidden, *scoring):
-    values = jax.tree.map(lambda leaf: leaf.value, (head, hidden, scoring))
-    head_wanted = any(leaf.perturbed for leaf in jax.tree.leaves(head))
-    loss, sums, grads = _run_chunks(
-        model, config, *values, (head_wanted, hidden.perturbed)
-    )
+    # With symbolic_zeros every leaf says whether a gradient is asked of it.
+    wanted = any(leaf.perturbed for leaf in jax.tree.leaves(head)), hidden.perturbed
+    head, hidden, scoring = jax.tree.map(lambda x: x.value, (head, hidden, scoring))
+    loss, sums, grads = _run_chunks(model, config, head, hidden, scoring, wanted)
     return (loss, sums), grads
 
 

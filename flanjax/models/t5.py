@@ -100,7 +100,7 @@ class Shared:
 
     Attributes:
       mask: self-attention, bool [batch, 1, q, k].
-      bias: relative-position bias [heads, q, k].
+      bias: relative-position bias [heads, q, k]; the stack fills it in.
       encoded: encoder output [batch, inputs, embed]; None in the encoder, and while
         decoding once its keys and values are in the cache.
       cross_mask: bool [batch, 1, q, inputs].
@@ -108,7 +108,7 @@ class Shared:
     """
 
     mask: jax.Array
-    bias: jax.Array
+    bias: jax.Array | None = None
     encoded: jax.Array | None = None
     cross_mask: jax.Array | None = None
     index: jax.Array | None = None
@@ -160,6 +160,7 @@ class DecoderLayer(nn.Module):
         x = x + drop(y)
         y = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "encoder_decoder_attention")
+        assert shared.cross_mask is not None
         y, cross = attention(y, shared.encoded, shared.cross_mask, cache=cross)
         x = x + drop(y)
         y = RMSNorm(config, name="pre_mlp_layer_norm")(x)
@@ -210,7 +211,7 @@ class Decoder(nn.Module):
         """Maps embedded tokens and the cache to hidden states and the next cache."""
         drop = dropout(self.config, deterministic)
         bias = self.relpos_bias(x.shape[1], shared.mask.shape[-1], shared.index)
-        shared = shared.replace(bias=bias)
+        shared = dataclasses.replace(shared, bias=bias)
         layers = self.config.num_decoder_layers
         x, cache = apply_layers(
             DecoderLayer, self.config, layers, deterministic, drop(x), shared, cache
@@ -244,7 +245,6 @@ class T5(nn.Module):
         inputs, targets = _encoder_segments(batch), _decoder_segments(batch)
         shared = Shared(
             mask=segment_mask(targets, targets, causal=True),
-            bias=None,
             encoded=encoded,
             cross_mask=segment_mask(targets, inputs),
         )
