@@ -57,7 +57,7 @@ _QUICK_SHOTS = FewShot(shots=(1, 2), max_tokens=180)
 # --- rates --------------------------------------------------------------------------
 
 # Of the whole mixture, by what the answer looks like. Chain of thought is generated
-# arithmetic only; a twentieth of the data is what keeps it alive (FLAN_FACTS 1.6).
+# arithmetic only; a twentieth of the data is what keeps it alive (Flan 2022: 1.8-5 %).
 RATES = {"choice": 0.35, "yes_no": 0.20, "open": 0.25, "arithmetic": 0.10, "cot": 0.10}
 # Fewer for the quick one: a rationale is thirty tokens where other answers are three,
 # and the loss counts tokens.

@@ -37,10 +37,17 @@ _DECODER = (*_ENCODER_DECODER[3:], "decoder_causal_attention")
 
 
 class Tokens(Protocol):
-    """What a row is made of: `inputs` and `targets`, int arrays of token ids."""
+    """What a row is made of."""
 
-    inputs: np.ndarray
-    targets: np.ndarray
+    @property
+    def inputs(self) -> np.ndarray:
+        """Int [n] token ids."""
+        ...
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Int [m] token ids."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,6 +203,7 @@ class Layout:
 
     def _write_pair(self, row, offsets, segment, inputs, targets):
         """Writes one encoder-decoder segment; returns where the next one starts."""
+        assert self.start_id is not None  # Only a decoder can do without.
         start, end = offsets[0], offsets[0] + len(inputs)
         row["encoder_input_tokens"][start:end] = inputs
         row["encoder_segment_ids"][start:end] = segment

@@ -96,8 +96,8 @@ class BatchSource:
     def __len__(self) -> int:
         return _ENDLESS
 
-    def __getitem__(self, number: int) -> Batch:
-        start = self._position(int(number))
+    def __getitem__(self, index: int) -> Batch:
+        start = self._position(int(index))
         rows, end = self._plan.rows(start, self._batch_size)
         mine = rows[self._mine]
         return Batch(

@@ -13,7 +13,7 @@ examples each epoch.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flanjax.errors import ConfigError, DataError
@@ -109,7 +109,7 @@ class Node:
     """
 
     name: str
-    rate: Any = 1.0
+    rate: float | ExamplesRate | Callable[[Any], float] = 1.0
     children: tuple["Node", ...] = ()
     task: Any = None
 

@@ -109,7 +109,10 @@ class Plan:
         block_examples: int = 8192,
         packing: bool = True,
     ):
-        self.members = [PlanMember(*member) for member in members]
+        self.members = [
+            member if isinstance(member, PlanMember) else PlanMember(*member)
+            for member in members
+        ]
         self.layout, self.seed, self.packing = layout, int(seed), packing
         self.block_examples = int(block_examples)
         self._check()

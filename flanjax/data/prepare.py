@@ -12,7 +12,7 @@ training and evaluation read. This module imports TensorFlow, and takes that lon
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent import futures
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ def _load(modules: Sequence[str], vocabulary: str) -> None:
     set_default_vocabulary(vocabulary)
 
 
-def _known(name: str, known: Sequence[str], what: str, where: str | None) -> None:
+def _known(name: str, known: Collection[str], what: str, where: str | None) -> None:
     if name not in known:
         raise ConfigError(
             f"unknown {what} '{name}'.{nearest(name, known)}",

@@ -21,10 +21,13 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import msgpack
 import numpy as np
-from array_record.python import array_record_module
+from array_record.python import (
+    array_record_module,  # pyright: ignore[reportAttributeAccessIssue] (in C++)
+)
 
 from flanjax.data.plan import PlanMember
 from flanjax.data.vocabulary import load_vocabulary
@@ -59,7 +62,7 @@ class Example:
             "targets": np.asarray(self.targets, "<i4").tobytes(),
             "meta": self.meta,
         }
-        return msgpack.packb(record)
+        return cast(bytes, msgpack.packb(record))
 
     @classmethod
     def from_bytes(cls, data: bytes) -> "Example":

@@ -15,8 +15,8 @@ import string
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 
-# Every closing phrase of the training templates (FLAN_FACTS 1.4): "the answer is",
-# "the answer:", "the final answer:", "final answer:"; so, therefore or thus before
+# Every closing phrase of the Flan Collection's chain-of-thought templates: "the answer
+# is", "the answer:", "the final answer:", "final answer:"; so, therefore or thus before
 # them need no mention. Models also write "answer is" and a bare "Answer:".
 _CLOSING = re.compile(
     r"\b(?:the\s+answer|(?:the\s+)?final\s+answer)(?:\s+is\b\s*:?|\s*:)", re.IGNORECASE

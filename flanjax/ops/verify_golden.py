@@ -78,7 +78,7 @@ class _Golden:
 
 
 def verify_golden(directory: str | Path) -> list[Row]:
-    """Runs every check of issue 2; none depends on another having passed.
+    """Runs every check; none depends on another having passed.
 
     Args:
       directory: as described above; sizes are read from its meta.json.

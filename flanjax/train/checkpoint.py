@@ -296,7 +296,7 @@ def _from_first(value: int) -> int:
 
 def read_arrays(directory: str | Path, step: int) -> dict[str, np.ndarray]:
     """Returns a checkpoint's arrays by path, whole and on the host."""
-    path = Path(directory).absolute() / str(step) / "arrays"
+    path = str(Path(directory).absolute() / str(step) / "arrays")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),

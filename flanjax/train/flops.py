@@ -16,7 +16,7 @@ def step_flops(
     *,
     decoder_tokens: int,
     encoder_tokens: int = 0,
-    context: int,
+    context: float,
     trainable: Trainable | None = None,
 ) -> float:
     """Floating-point operations of one forward and backward pass.

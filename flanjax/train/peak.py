@@ -1,6 +1,8 @@
 """The arithmetic a device could do, which utilisation (MFU) is a fraction of."""
 
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +25,13 @@ PEAKS = (
 _SIZE, _TRIALS = 2048, 3
 
 
-def peak_flops(devices: list[jax.Device]) -> float:
+def peak_flops(devices: Sequence[Any]) -> float:
     """Operations per second of all devices together.
 
     Simulated devices of one CPU share it, so the CPU counts once.
 
     Args:
-      devices: of one kind.
+      devices: jax.Devices, of one kind.
 
     Returns:
       The data sheet's figure, or for a CPU or an unknown kind what a float32 matrix
@@ -43,7 +45,7 @@ def peak_flops(devices: list[jax.Device]) -> float:
     return measured if devices[0].platform == "cpu" else measured * len(devices)
 
 
-def _measured(device: jax.Device) -> float:
+def _measured(device: Any) -> float:
     matrix = jax.device_put(jnp.ones((_SIZE, _SIZE), jnp.float32), device)
     product = jax.jit(jnp.matmul)
     product(matrix, matrix).block_until_ready()

@@ -316,7 +316,7 @@ def _evaluated(run_dir: RunDir, start_step: int) -> set[int]:
 def _facts(
     config: RunConfig, model: Any, mesh: Any, peak: float, message: str
 ) -> dict[str, Any]:
-    shapes = flatten_dict(abstract_params(model)[0])
+    shapes: dict[tuple[str, ...], Any] = flatten_dict(abstract_params(model)[0])
     counts = {path: int(np.prod(x.shape, dtype=np.int64)) for path, x in shapes.items()}
     trained = is_lora if config.model.lora.rank else lambda path: True
     devices = list(mesh.devices.flat)
