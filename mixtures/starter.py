@@ -20,11 +20,12 @@ else fits into 20 MB: do not report scores of a model trained here on a benchmar
 Mixtures:
   starter        all of it, rows of up to about 1,000 characters, all prompt types;
                  feature lengths of 1,024 and 128 tokens hold nearly every example.
-  starter_quick  a few hundred short rows of the datasets with short answers, one or
+  starter_quick  (suite `quick_heldout`) a few hundred short rows of the datasets with short answers, one or
                  two prompt types each: what a laptop learns from in minutes, and
                  prepared in under a minute.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Iterator, Mapping
@@ -40,7 +41,7 @@ from flanjax.data.readers import Row
 from flanjax.data.sources import FunctionSource
 from flanjax.data.tasks import TaskInfo, add_instruction_task
 from flanjax.data.templates import TemplateFile, TemplateGroup
-from flanjax.eval.suites import EvalSpec, add_eval, add_suite
+from flanjax.eval.suites import EvalSpec, add_eval, add_suite, resolve_evals
 from mixtures.starter_datasets import HELD_OUT, TRAINED, Dataset
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -84,6 +85,10 @@ QUICK = {
     "conll_entities": ("fs_noopt",),
     "truthful_qa": ("zs_noopt",),
 }
+
+# Questions of suite `quick_heldout`: enough for an interval, few enough for a laptop;
+# more of the kind that so small a model seldom gets right, and whose prompts are short.
+QUICK_QUESTIONS = {"openbook_qa": 48, "boolq": 48, "nq_open": 48, "asdiv": 112}
 
 # --- tasks --------------------------------------------------------------------------
 
@@ -234,6 +239,15 @@ def _add_evals() -> None:
         )
 
 
+def _add_quick_evals() -> list[str]:
+    """The headline evals on few questions; returns their names."""
+    specs = resolve_evals([f"starter_{name}" for name in QUICK_QUESTIONS])
+    for spec, count in zip(specs, QUICK_QUESTIONS.values(), strict=True):
+        name = spec.name.replace("starter_", "quick_")
+        add_eval(dataclasses.replace(spec, name=name, max_examples=count))
+    return [f"quick_{name}" for name in QUICK_QUESTIONS]
+
+
 def _cot_eval_rows(split: str) -> Iterator[Row]:
     """Exemplars that reason, which flanjax makes, before questions of ASDiv."""
     if split == "train":
@@ -273,4 +287,5 @@ _add_evals()
 _add_cot_eval()
 _NAMES = [f"starter_{name}" for name in EVALS]
 add_suite("starter_heldout", _NAMES[:4])
+add_suite("quick_heldout", _add_quick_evals())
 add_suite("starter_heldout_more", [*_NAMES[4:], "starter_asdiv_cot"])

@@ -22,7 +22,7 @@ PEAKS = (
     ("TPU v5e", 197e12),
     ("TPU v4", 275e12),
 )
-_SIZE, _TRIALS = 2048, 3
+_SIZE, _TRIALS = 2048, 8
 
 
 def peak_flops(devices: Sequence[Any]) -> float:

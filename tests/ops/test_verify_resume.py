@@ -2,6 +2,7 @@
 
 import json
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -21,7 +22,7 @@ def _run(path, hashes=("a", "b"), value=1.0):
     ]
     (path / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     checkpointer = Checkpointer(path / "checkpoints", CheckpointConfig())
-    arrays = {"weight": np.full((3,), value, np.float32), "step": np.int32(STEPS)}
+    arrays = {"weight": jnp.full((3,), value), "step": jnp.int32(STEPS)}
     checkpointer.save(STEPS, arrays, {}, wait=True)
     checkpointer.close()
     return path
