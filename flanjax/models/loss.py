@@ -16,7 +16,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -105,7 +105,7 @@ def loss_and_metrics(
         weights = _weights_per_sequence(plain, batch.get("decoder_segment_ids"))
     front = jnp.argsort(plain == 0, axis=1, stable=True)
     take = functools.partial(jnp.take_along_axis, axis=1)
-    loss_sum, sums = _scored(
+    scored = _scored(
         model,
         config,
         _head_params(model, params),
@@ -114,6 +114,8 @@ def loss_and_metrics(
         take(weights, front),
         take(plain, front),
     )
+    # JAX 0.10 loses the type of a `custom_vjp` made through `partial`.
+    loss_sum, sums = cast(tuple[jax.Array, Sums], scored)
     sums["weight_sum"] = jnp.sum(plain)
     sums["positions"] = jnp.float32(targets.size)
     sums["sequences"] = jnp.sum(weights)
