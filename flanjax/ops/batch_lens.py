@@ -116,12 +116,12 @@ def _print_row(
             here = segments == segment
             text = Text(style=COLOURS[segment % len(COLOURS)])
             if stack == "encoder" or weights is None:
-                text.append(vocabulary.decode(tokens[here].tolist()))
+                text.append(vocabulary.decode_all(tokens[here].tolist()))
             else:
                 learned = weights[index][here] > 0
-                text.append(vocabulary.decode(tokens[here][~learned].tolist()))
+                text.append(vocabulary.decode_all(tokens[here][~learned].tolist()))
                 text.append(
-                    vocabulary.decode(tokens[here][learned].tolist()),
+                    vocabulary.decode_all(tokens[here][learned].tolist()),
                     style="bold underline",
                 )
             console.print(f"[{stack} {segment}]", end=" ", markup=False)
