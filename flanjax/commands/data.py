@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def prepare(args: argparse.Namespace) -> int:
             "no configuration given",
             fix="flanjax data prepare --gin_file=gin/recipes/tiny.gin",
         )
+    _quiet_tensorflow()
     with progress.task("loading TensorFlow and SeqIO"):
         from flanjax.data.prepare import prepare as run_prepare
     with progress.task("preparing", announce=False):
@@ -138,7 +140,13 @@ def _print_example(example: dict[str, Any]) -> None:
 
 
 def _import_modules(args: argparse.Namespace) -> None:
-    from flanjax.data.tasks import import_mixtures
-
+    _quiet_tensorflow()
     with Progress().task("loading TensorFlow and SeqIO", announce=False):
+        from flanjax.data.tasks import import_mixtures
+
         import_mixtures(tuple(args.mixtures) or DEFAULT_MODULES)
+
+
+def _quiet_tensorflow() -> None:
+    """Its notes on missing GPUs are of no use here; the variable set by hand wins."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

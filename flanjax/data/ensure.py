@@ -7,7 +7,6 @@ JSON is missing or the files that define the mixture have changed.
 
 import dataclasses
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -43,15 +42,10 @@ def ensure_prepared(
 def _prepare_in_process(config: PrepareConfig, say: Callable[[str], None]) -> None:
     command = [sys.executable, "-m", "flanjax", "data", "prepare", "--config_json"]
     command.append(json.dumps(dataclasses.asdict(config)))
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3"}
     # A file, not a pipe: TensorFlow's warnings could fill a pipe that nobody reads.
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            text=True,
-            env=quiet | os.environ,
+            command, stdout=subprocess.PIPE, stderr=errors, text=True
         )
         assert process.stdout is not None
         try:
