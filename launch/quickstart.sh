@@ -3,7 +3,7 @@
 #
 #   ./launch/quickstart.sh          fetches SmolLM2-135M and real datasets (120 MB),
 #                                   evaluates, fine-tunes, evaluates again, exports,
-#                                   writes a report: 7 to 15 minutes on 2 cores
+#                                   writes a report: 5 to 15 minutes on 2 cores
 #   ./launch/quickstart.sh --tiny   a tiny T5 from scratch on generated tasks, no
 #                                   download: under 2 minutes after installation
 #
