@@ -80,7 +80,7 @@ def _train(
     def save(step: int, wait: bool = False) -> None:
         extra = {
             "position": [position.block, position.row],
-            "plan": training.plan_facts(),
+            "plan": training.plan_facts,
             "initial_checkpoint": config.initial_checkpoint,
             "counts": log.counts(),
         }

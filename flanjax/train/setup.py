@@ -98,6 +98,7 @@ class Training:
             yield
         self.compiled = True
 
+    @functools.cached_property
     def plan_facts(self) -> dict[str, Any]:
         """What a checkpoint remembers of the order of the data."""
         return {
