@@ -1,4 +1,6 @@
-"""Rendering of registered tasks, as preparing does it."""
+"""Rendering of registered tasks, as preparing does it, and real data laid out for it."""
+
+from pathlib import Path
 
 import pytest
 
@@ -21,3 +23,22 @@ def first_examples():
 
     yield render
     seqio_vocabulary.set_default_vocabulary(before)
+
+
+@pytest.fixture
+def data_root(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The shared real data in the layout that FLANJAX_DATA names."""
+    data = shared / "data"
+    root = tmp_path / "data_root"
+    root.mkdir()
+    links = {
+        "muffin": data / "t0sf_muffin",
+        "p3": data / "t0sf_muffin" / "p3_prompted",
+        "niv2": data / "niv2",
+        "cot": data / "cot",
+        "eval": data / "eval",
+    }
+    for name, target in links.items():
+        (root / name).symlink_to(target.resolve())
+    monkeypatch.setenv("FLANJAX_DATA", str(root))
+    return root
