@@ -131,9 +131,12 @@ def _add_data_commands(commands) -> None:
         commands,
         "tasks",
         "data:tasks",
-        "list the registered tasks",
-        "flanjax tasks --mixtures mixtures.starter",
+        "list the registered tasks, or count them by collection",
+        "flanjax tasks --count",
         json=True,
+    )
+    tasks.add_argument(
+        "--count", action="store_true", help="FLAN's collections and what is here"
     )
     _add_mixture_modules(tasks)
     group = commands.add_parser("mixture", help="look at mixtures").add_subparsers(
@@ -142,14 +145,20 @@ def _add_data_commands(commands) -> None:
     show = _command(
         group,
         "show",
-        "data:mixture_show",
-        "rates, shares, examples and epochs of a mixture's tasks",
-        "flanjax mixture show tiny --mixtures mixtures.tiny --examples 10000",
+        "mixture:mixture_show",
+        "rates, shares, epochs, fill and padded cost of a mixture",
+        "flanjax mixture show tiny --mixtures mixtures.tiny --lengths 256,64",
         json=True,
     )
     show.add_argument("mixture")
     _add_mixture_modules(show)
     _add_store(show)
+    _add_lengths(show)
+    show.add_argument(
+        "--search_lengths",
+        action="store_true",
+        help="look for the feature lengths with the least padded cost",
+    )
     show.add_argument(
         "--examples", type=int, default=10_000, help="examples the ledger is for"
     )
@@ -173,19 +182,59 @@ def _add_data_subcommands(group) -> None:
         "prepare",
         "data:prepare",
         "render and tokenise a mixture's tasks into the store",
-        "flanjax data prepare --gin_file=gin/recipes/tiny.gin",
+        "flanjax data prepare tiny --mixtures mixtures.tiny --num_workers 2",
         gin=True,
     )
+    prepare.add_argument("mixture", nargs="?", help="mixture or task; or a gin file")
+    _add_mixture_modules(prepare)
+    _add_store(prepare)
+    prepare.add_argument("--num_workers", type=int, default=1, help="processes")
+    prepare.add_argument("--passes", type=int, default=1, help="renderings of each row")
+    prepare.add_argument(
+        "--faithful",
+        action="append",
+        default=[],
+        metavar="SWITCH",
+        help="reproduce a defect of FLAN's public code (repeatable; 'list' lists them)",
+    )
+    prepare.add_argument(
+        "--runner", help="Beam runner: DirectRunner, DataflowRunner, FlinkRunner, ..."
+    )
+    prepare.add_argument(
+        "--runner_options", default="", help='Beam options, "--project=p --region=r"'
+    )
     prepare.add_argument("--config_json", help=argparse.SUPPRESS)
+    check = _command(
+        group,
+        "check",
+        "check:data_check",
+        "overlap with held-out sets, truncation, empty targets; train heeds it",
+        "flanjax data check tiny --mixtures mixtures.tiny --evals tiny_heldout",
+        json=True,
+    )
+    check.add_argument("mixture")
+    _add_mixture_modules(check)
+    _add_store(check)
+    _add_lengths(check)
+    check.add_argument(
+        "--evals",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="evaluation or suite to compare with (repeatable; default: all known)",
+    )
+    check.add_argument("--ngram", type=int, default=13, help="words of an overlap")
     show = _command(
         group,
         "show",
-        "data:show",
-        "print rendered examples of a task, or the batch of a run's step",
-        "flanjax data show tiny_contains_zs_opt --mixtures mixtures.tiny",
+        "show:show",
+        "print rendered examples of a task or mixture, or the batch of a run's step",
+        "flanjax data show tiny --mixtures mixtures.tiny --html tiny.html",
         json=True,
     )
-    show.add_argument("task", nargs="?", help="SeqIO task name")
+    show.add_argument("task", nargs="?", help="SeqIO task or mixture")
+    show.add_argument("--html", metavar="FILE", help="write one self-contained page")
+    _add_lengths(show)
     _add_mixture_modules(show)
     show.add_argument("--split", default="train")
     show.add_argument("--num", type=int, default=3, help="examples or rows to print")
@@ -263,6 +312,20 @@ def _add_mixture_modules(parser: argparse.ArgumentParser) -> None:
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocabulary", default="bytes")
     parser.add_argument("--store_dir", default=".flanjax/store")
+    parser.add_argument(
+        "--allow_missing",
+        action="store_true",
+        help="go on without tasks whose data cannot be loaded",
+    )
+
+
+def _add_lengths(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--lengths", default="1024,256", metavar="I,T", help="inputs, targets tokens"
+    )
+    parser.add_argument(
+        "--kind", default="encoder_decoder", choices=("encoder_decoder", "decoder")
+    )
 
 
 if __name__ == "__main__":

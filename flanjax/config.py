@@ -48,6 +48,7 @@ class DataConfig:
       system_prompt: system message of the chat wrapping; None for the template's own.
       max_truncated: share of a task's examples that may lose tokens to the limits
         before training is refused.
+      allow_failed_check: train although `flanjax data check` found something.
     """
 
     feature_lengths: dict[str, int]
@@ -57,6 +58,7 @@ class DataConfig:
     wrapping: str = "plain"
     system_prompt: str | None = None
     max_truncated: float = 0.05
+    allow_failed_check: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -322,6 +322,8 @@ class PrepareConfig:
       num_workers: processes; each imports TensorFlow.
       max_validation_examples: of each member at most.
       allow_missing: leave out tasks whose source cannot load, instead of stopping.
+      faithful: defects of FLAN's public code to reproduce
+        (`flanjax.data.faithful.SWITCHES`).
     """
 
     mixture: str
@@ -336,6 +338,7 @@ class PrepareConfig:
     num_workers: int = 1
     max_validation_examples: int = 64
     allow_missing: bool = False
+    faithful: tuple[str, ...] = ()
 
 
 def resolved_path(config: PrepareConfig) -> Path:

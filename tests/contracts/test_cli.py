@@ -17,6 +17,7 @@ SURFACE = {
     "tasks",
     "mixture show",
     "data fetch",
+    "data check",
     "data prepare",
     "data show",
     "convert export",
