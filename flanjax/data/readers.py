@@ -1,9 +1,9 @@
-r"""JSONL, TSV, CSV and JSON files as numbered rows, with errors that say where.
+r"""JSONL, TSV, CSV, JSON and Parquet files as numbered rows; errors say where.
 
-    with open_file(Path("boolq.jsonl.gz")) as stream:
-        for number, row in read_jsonl(stream, "boolq.jsonl.gz"): ...
+    for number, row in read_file(Path("boolq.jsonl.gz")): ...
 
-Every reader yields (line number, dict) and raises DataError naming file and line.
+Every reader yields (line number, dict) and raises DataError naming file and line. All
+but JSON lists are read as a stream: memory does not grow with the file.
 """
 
 import csv
@@ -15,7 +15,17 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any, cast
 
-from flanjax.errors import DataError
+from flanjax.errors import ConfigError, DataError
+
+# Longer cells than any article; the csv module stops at 128 kB by default.
+_LONGEST_CELL = 2**31 - 1
+
+# Endings that `read_file` knows.
+ENDINGS = tuple(
+    f".{kind}{packed}"
+    for kind in ("jsonl", "json", "tsv", "csv")
+    for packed in ("", ".gz")
+) + (".parquet",)
 
 Row = dict[str, Any]
 
@@ -81,15 +91,17 @@ def read_jsonl(stream: Iterable[bytes], where: str) -> Iterator[tuple[int, Row]]
         yield number, row
 
 
-def read_json_list(content: bytes, where: str) -> list[Row]:
-    """Yields the members of a JSON list, numbered from 1."""
+def read_json_list(stream: IO[bytes], where: str) -> Iterator[tuple[int, Row]]:
+    """Yields the members of a JSON list, numbered from 1; holds the whole list."""
+    text = "\n".join(line for _, line in _lines(stream, where))
     try:
-        rows = json.loads(content)
+        rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(
             f"malformed JSON: {error.msg} at column {error.colno}",
             where=f"{where}:{error.lineno}",
-            fix="correct the file",
+            fix="correct the file; a .json file is one list, a .jsonl file has one "
+            "object a line",
         ) from error
     if not isinstance(rows, list):
         raise DataError(
@@ -97,7 +109,15 @@ def read_json_list(content: bytes, where: str) -> list[Row]:
             where=where,
             fix="name a member that is a list, or use JSONL",
         )
-    return rows
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(
+                f"member {number} of the list is a JSON {type(row).__name__}, not an "
+                "object",
+                where=f"{where}:{number}",
+                fix='write each member as {"field": value, ...}',
+            )
+        yield number, row
 
 
 def read_tsv(
@@ -116,15 +136,85 @@ def read_csv(
     stream: Iterable[bytes], where: str, columns: tuple[str, ...] | None
 ) -> Iterator[tuple[int, Row]]:
     """Yields the records of a CSV stream, quoted newlines included."""
+    csv.field_size_limit(_LONGEST_CELL)
     reader = csv.reader(f"{line}\n" for _, line in _lines(stream, where))
-    for cells in reader:
-        if columns is None:
-            columns = tuple(cells)
-        elif cells:
-            yield (
-                reader.line_num,
-                _record(columns, cells, f"{where}:{reader.line_num}"),
+    try:
+        for cells in reader:
+            place = f"{where}:{reader.line_num}"
+            if columns is None:
+                columns = tuple(cells)
+            elif cells:
+                yield reader.line_num, _record(columns, cells, place)
+    except csv.Error as error:
+        raise DataError(
+            f"malformed CSV: {error}",
+            where=f"{where}:{reader.line_num}",
+            fix="correct that line; cells with commas or newlines stand in quotes",
+        ) from error
+
+
+def read_parquet(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yields the rows of a Parquet file, batch after batch, numbered from 1."""
+    # Heavy, and needed for nothing else; TensorFlow Datasets depends on it.
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    number += 1
+                    yield number, row
+    except FileNotFoundError as error:
+        raise missing_file(path) from error
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise DataError(
+            f"cannot read the Parquet file: {error}",
+            where=f"{path}:{number + 1}",
+            fix="fetch or copy the file again",
+        ) from error
+
+
+def read_stream(
+    stream: IO[bytes], name: str, where: str, columns: tuple[str, ...] | None = None
+) -> Iterator[tuple[int, Row]]:
+    """Yields the rows of an unpacked stream in the format that a name's ending says.
+
+    Args:
+      stream: the bytes, unpacked.
+      name: file name; `.gz` at its end is passed over.
+      where: for messages.
+      columns: names of the columns of a .tsv or .csv without a header line.
+
+    Raises:
+      ConfigError: an ending that is not read.
+      DataError: a bad row.
+    """
+    match Path(name.removesuffix(".gz")).suffix:
+        case ".jsonl":
+            return read_jsonl(stream, where)
+        case ".tsv":
+            return read_tsv(stream, where, columns)
+        case ".csv":
+            return read_csv(stream, where, columns)
+        case ".json":
+            return read_json_list(stream, where)
+        case suffix:
+            raise ConfigError(
+                f"cannot read files that end in '{suffix}'",
+                where=where,
+                fix="name a .jsonl, .tsv, .csv or .json file",
             )
+
+
+def read_file(path: Path) -> Iterator[tuple[int, Row]]:
+    """Yields the rows of a file with one of `ENDINGS`; see `read_stream`."""
+    if path.suffix == ".parquet":
+        yield from read_parquet(path)
+        return
+    with open_file(path) as stream:
+        yield from read_stream(stream, path.name, str(path))
 
 
 def _record(columns: tuple[str, ...], cells: list[str], where: str) -> Row:

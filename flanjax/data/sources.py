@@ -20,16 +20,15 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 from flanjax.data.identity import digest, file_digest, function_identity
 from flanjax.data.readers import (
     Row,
     missing_file,
     open_file,
-    read_csv,
-    read_json_list,
     read_jsonl,
+    read_stream,
     read_tsv,
 )
 from flanjax.errors import ConfigError, DataError, nearest
@@ -210,21 +209,7 @@ class ZipSource:
         where = f"{archive.filename}!{name}"
         with archive.open(name) as raw:
             stream = gzip.GzipFile(fileobj=raw) if name.endswith(".gz") else raw
-            match Path(name.removesuffix(".gz")).suffix:
-                case ".jsonl":
-                    yield from read_jsonl(stream, where)
-                case ".tsv":
-                    yield from read_tsv(stream, where, self.columns)
-                case ".csv":
-                    yield from read_csv(stream, where, self.columns)
-                case ".json":
-                    yield from enumerate(read_json_list(stream.read(), where), start=1)
-                case suffix:
-                    raise ConfigError(
-                        f"cannot read members that end in '{suffix}'",
-                        where=where,
-                        fix="name a .jsonl, .tsv, .csv or .json member",
-                    )
+            yield from read_stream(cast(IO[bytes], stream), name, where, self.columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -344,22 +329,42 @@ def _path(files: Mapping[str, Location], split: str) -> Path:
 def _select(
     numbered: Iterator[tuple[int, Row]], source: Any, split: str, name: str = ""
 ) -> Iterator[Row]:
-    """Applies `fields` and `limit`, and gives an id to rows that have none."""
-    name = Path(name or source.where(split)).name
-    kept = 0
-    for number, original in numbered:
-        if kept == source.limit:
-            return
+    """Applies a source's `fields` and `limit`; rows without an id get their line's."""
+    where = source.where(split)
+    name = Path(name or where).name
+    identified = ((f"{name}:{number}", row) for number, row in numbered)
+    return itertools.islice(select(identified, source.fields, where), source.limit)
+
+
+def select(
+    identified: Iterator[tuple[str, Row]], fields: Fields | None, where: str
+) -> Iterator[Row]:
+    """Applies `fields` to original rows, and gives their ids to rows that have none.
+
+    Args:
+      identified: (id, original row) pairs.
+      fields: original row -> template fields, or None to skip it.
+      where: for messages.
+
+    Raises:
+      DataError: `fields` cannot map a row.
+    """
+    for row_id, original in identified:
         try:
-            row = original if source.fields is None else source.fields(original)
-        except (KeyError, IndexError, TypeError, ValueError) as error:
+            row = original if fields is None else fields(original)
+        except (
+            AttributeError,
+            IndexError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
             known = ", ".join(map(str, original))
             raise DataError(
                 f"`fields` failed with {type(error).__name__}: {error}; the row has "
                 f"the keys {known}",
-                where=f"{name}:{number} of {source.where(split)}",
+                where=f"{row_id} of {where}",
                 fix="correct the source's `fields`; return None to skip a row",
             ) from error
         if row is not None:
-            kept += 1
-            yield {"row_id": f"{name}:{number}", **row}
+            yield {"row_id": row_id, **row}
