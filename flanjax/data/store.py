@@ -7,12 +7,15 @@
 
 On disk, written by `flanjax.data.prepare` and read without TensorFlow:
 
-    tasks/<task>/<split>-<fp>/info.json                counts, fingerprint, provenance
-                              lengths.npy              int32 [n, 2], without EOS
-                              examples.array_record    one msgpack map per example
-    mixtures/<mixture>-<fp>.json                       ResolvedMixture
+    tasks/<task>/<split>-<fp>/info.json            counts, fingerprint, provenance
+                              lengths.npy          int32 [n, 2], without EOS
+                              tokens.bin           token ids, see flanjax.data.tokens
+                              meta.array_record    one msgpack map per example
+    mixtures/<mixture>-<fp>.json                   ResolvedMixture
+    index/<key>.npy                                lengths of all its members, a cache
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -30,13 +33,21 @@ from array_record.python import (
 )
 
 from flanjax.data.plan import PlanMember
+from flanjax.data.tokens import (
+    TOKENS_FILE,
+    TokenFiles,
+    damaged,
+    record,
+    record_words,
+)
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.errors import DataError, UserError
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 # Random access: no read-ahead. Otherwise every lookup would read megabytes.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _WRITER_OPTIONS = "group_size:1"
+_META_FILE = "meta.array_record"
 _PREPARE_AGAIN = "run `flanjax data prepare` again"
 
 
@@ -54,25 +65,6 @@ class Example:
     inputs: np.ndarray
     targets: np.ndarray
     meta: dict
-
-    def to_bytes(self) -> bytes:
-        """Serialises to the store's record format."""
-        record = {
-            "inputs": np.asarray(self.inputs, "<i4").tobytes(),
-            "targets": np.asarray(self.targets, "<i4").tobytes(),
-            "meta": self.meta,
-        }
-        return cast(bytes, msgpack.packb(record))
-
-    @classmethod
-    def from_bytes(cls, data: bytes) -> "Example":
-        """Reads the store's record format."""
-        record = msgpack.unpackb(data)
-        return cls(
-            np.frombuffer(record["inputs"], "<i4"),
-            np.frombuffer(record["targets"], "<i4"),
-            record["meta"],
-        )
 
 
 class TaskStore:
@@ -96,7 +88,9 @@ class TaskStore:
                 where=str(self.directory),
                 fix=_PREPARE_AGAIN,
             ) from error
-        self._reader = None
+        self._words = record_words(self.lengths)
+        self._starts = np.cumsum(self._words) - self._words
+        self._files, self._reader = TokenFiles(limit=1), None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -107,25 +101,30 @@ class TaskStore:
         wanted = [int(index) for index in indices]
         if not wanted:
             return []
-        try:
-            records = self._open().read(wanted)
-        except (OSError, RuntimeError, ValueError, IndexError) as error:
-            raise DataError(
-                f"cannot read prepared examples: {error}",
-                where=str(self.directory / "examples.array_record"),
-                fix=_PREPARE_AGAIN,
-            ) from error
-        return [Example.from_bytes(record) for record in records]
+        path = self.directory / TOKENS_FILE
+        starts, words = self._starts[wanted].tolist(), self._words[wanted].tolist()
+        tokens = [
+            np.frombuffer(data, "<i4") for data in self._files.read(path, starts, words)
+        ]
+        inputs = self.lengths[wanted, 0].tolist()
+        return [
+            Example(ids[:count], ids[count:-1], meta)
+            for ids, count, meta in zip(tokens, inputs, self._meta(wanted), strict=True)
+        ]
 
-    def _open(self):
-        with self._lock:
-            if self._reader is None:
-                self._reader = array_record_module.ArrayRecordReader(
-                    str(self.directory / "examples.array_record"),
-                    options=_READER_OPTIONS,
-                    file_reader_buffer_size=32768,
-                )
-            return self._reader
+    def _meta(self, indices: list[int]) -> list[dict]:
+        path = self.directory / _META_FILE
+        try:
+            with self._lock:
+                if self._reader is None:
+                    self._reader = array_record_module.ArrayRecordReader(
+                        str(path),
+                        options=_READER_OPTIONS,
+                        file_reader_buffer_size=32768,
+                    )
+            return [msgpack.unpackb(data) for data in self._reader.read(indices)]
+        except (OSError, RuntimeError, ValueError, IndexError) as error:
+            raise damaged(path, str(error)) from error
 
 
 class TaskWriter:
@@ -134,20 +133,28 @@ class TaskWriter:
     def __init__(self, directory: Path):
         self._directory = directory
         self._lengths: list[tuple[int, int]] = []
-        path = directory / "examples.array_record"
-        self._writer = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+        self._tokens = open(directory / TOKENS_FILE, "wb")
+        path = directory / _META_FILE
+        self._meta = array_record_module.ArrayRecordWriter(str(path), _WRITER_OPTIONS)
+
+    def __del__(self):
+        # A task that fails halfway never comes to `finish`.
+        with contextlib.suppress(OSError):
+            self._tokens.close()
 
     def __len__(self) -> int:
         return len(self._lengths)
 
     def add(self, example: Example) -> None:
         """Appends an example."""
-        self._writer.write(example.to_bytes())
+        self._tokens.write(record(example.inputs, example.targets))
+        self._meta.write(cast(bytes, msgpack.packb(example.meta)))
         self._lengths.append((len(example.inputs), len(example.targets)))
 
     def finish(self, info: dict) -> dict:
         """Closes the files and writes `info` with the counts; returns what it wrote."""
-        self._writer.close()
+        self._tokens.close()
+        self._meta.close()
         lengths = np.array(self._lengths, np.int32).reshape(-1, 2)
         np.save(self._directory / "lengths.npy", lengths)
         info = {

@@ -90,7 +90,7 @@ def test_batches_that_cannot_be_divided_are_refused(load):
 
 
 def test_a_store_that_breaks_under_way_is_one_clear_error(load, tmp_path):
-    (tmp_path / load.resolved.members[0].path / "examples.array_record").unlink()
+    (tmp_path / load.resolved.members[0].path / "tokens.bin").unlink()
     with pytest.raises(DataError, match="prepare"):
         load(3)
 

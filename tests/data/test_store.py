@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from flanjax.data.store import (
     PrepareConfig,
     ResolvedMixture,
     TaskStore,
+    TaskWriter,
     file_hash,
     is_fresh,
     resolved_path,
@@ -33,27 +35,55 @@ def test_examples_come_back_as_written_in_the_order_asked_for(make_resolved, tmp
     assert store.read([]) == []
 
 
-def test_an_example_survives_serialisation():
+def test_any_metadata_and_empty_sides_survive(tmp_path):
+    writer = TaskWriter(tmp_path)
     meta = {"row_id": "ä:1", "shot_ids": ["a", "b"], "choices": []}
-    example = Example(np.array([1, 70_000], np.int32), np.array([], np.int32), meta)
-    copy = Example.from_bytes(example.to_bytes())
-    assert copy.meta == meta and copy.inputs.tolist() == [1, 70_000]
-    assert copy.targets.shape == (0,)
+    writer.add(Example(np.array([1, 70_000], np.int32), np.array([], np.int32), meta))
+    writer.add(Example(np.array([], np.int32), np.array([], np.int32), {}))
+    writer.finish({})
+    first, second = TaskStore(tmp_path).read([0, 1])
+    assert first.meta == meta and first.inputs.tolist() == [1, 70_000]
+    assert first.targets.shape == second.inputs.shape == (0,)
 
 
-def test_a_damaged_store_is_a_data_error_that_says_to_prepare_again(
-    make_resolved, tmp_path
+def test_the_same_examples_are_the_same_bytes(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        writer = TaskWriter(tmp_path / name)
+        for index in range(20):
+            ids = np.arange(index, dtype=np.int32)
+            writer.add(Example(ids, ids[:3], {"row_id": f"a:{index}"}))
+        writer.finish({"task": "a"})
+    for file in (tmp_path / "one").iterdir():
+        assert file.read_bytes() == (tmp_path / "two" / file.name).read_bytes()
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "meta.array_record"])
+@pytest.mark.parametrize("damage", [_cut, _flip, Path.unlink])
+def test_damage_is_a_data_error_that_names_the_file(
+    make_resolved, tmp_path, name, damage
 ):
     (member,) = make_resolved({"a": (5, 1.0)}).members
-    records = tmp_path / member.path / "examples.array_record"
-    records.write_bytes(records.read_bytes()[:100])
-    with pytest.raises(DataError, match="prepare"):
-        TaskStore(tmp_path / member.path).read([0])
-    records.unlink()
-    with pytest.raises(DataError, match="prepare"):
-        TaskStore(tmp_path / member.path).read([0])
+    damage(tmp_path / member.path / name)
+    with pytest.raises(DataError, match=name) as caught:
+        TaskStore(tmp_path / member.path).read(range(5))
+    assert "data prepare" in str(caught.value)
+
+
+def test_a_directory_without_its_lengths_is_a_data_error(make_resolved, tmp_path):
+    (member,) = make_resolved({"a": (5, 1.0)}).members
     (tmp_path / member.path / "lengths.npy").unlink()
-    with pytest.raises(DataError, match="prepare"):
+    with pytest.raises(DataError, match="data prepare"):
         TaskStore(tmp_path / member.path)
 
 
