@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from flanjax.data.readers import Row
+from flanjax.data.sources import Source
 
 # FLAN's rule for a dataset whose official test labels are hidden or that has no
 # validation set of its own: the last 200 training rows are for validation.
@@ -40,6 +41,7 @@ class MuffinDataset:
       answer_field: the field that `options` and `references` are alternatives of.
       option_fields: fields that give the options away; see `add_instruction_task`.
       many_options: "error", or "bullets" where rows may have more than 26 options.
+      wrap: what the source of the rows is handed to before it is registered.
     """
 
     tfds: str
@@ -55,6 +57,7 @@ class MuffinDataset:
     answer_field: str = "answer"
     option_fields: tuple[str, ...] = ()
     many_options: str = "error"
+    wrap: Callable[[Source], Source] | None = None
 
 
 def label(
