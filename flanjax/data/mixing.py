@@ -13,10 +13,11 @@ examples each epoch.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol
 
-from flanjax.errors import ConfigError, DataError
+from flanjax.errors import ConfigError, DataError, nearest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,6 +120,113 @@ class Node:
             return [self]
         found = [task for child in self.children for task in child.tasks()]
         return list({task.name: task for task in found}.values())
+
+
+class Registry(Protocol):
+    """What is asked of SeqIO's TaskRegistry and MixtureRegistry."""
+
+    def names(self) -> Collection[str]:
+        """Names of what is registered."""
+        ...
+
+    def get(self, name: str) -> Any:
+        """The task or mixture of a name."""
+        ...
+
+
+def read_tree(name: str, tasks: Registry, mixtures: Registry) -> Node:
+    """Reads a registered mixture or task as a tree of rates.
+
+    Members are looked up by name, so that a mixture registered anew counts with its
+    new members wherever it is named; SeqIO would go on with the old ones.
+
+    Args:
+      name: of a mixture or task.
+      tasks: `seqio.TaskRegistry`.
+      mixtures: `seqio.MixtureRegistry`.
+
+    Raises:
+      ConfigError: an unknown name, a mixture that holds itself, or one that is empty
+        on purpose (`add_empty_mixture`).
+    """
+    return _read(name, 1.0, (), tasks, mixtures)
+
+
+def _read(
+    name: str,
+    rate: Any,
+    above: tuple[str, ...],
+    tasks: Registry,
+    mixtures: Registry,
+) -> Node:
+    where = f"mixture '{above[-1]}'" if above else None
+    if name in above:
+        cycle = " > ".join([*above[above.index(name) :], name])
+        raise ConfigError(
+            f"mixture '{name}' holds itself: {cycle}",
+            where=where,
+            fix=f"leave '{name}' out of '{above[-1]}'",
+        )
+    if name in tasks.names():
+        return Node(name, rate, task=tasks.get(name))
+    if name in _EMPTY:
+        raise ConfigError(
+            f"mixture '{name}' has no tasks", where=where, fix=_EMPTY[name]
+        )
+    if name not in mixtures.names():
+        known = [*mixtures.names(), *tasks.names()]
+        raise ConfigError(
+            f"unknown mixture or task '{name}'.{nearest(name, known)}",
+            where=where,
+            fix="name one that a module of `mixture_modules` registers",
+        )
+    rates = mixtures.get(name).rate_per_task_name
+    below = (*above, name)
+    children = [_read(c, r, below, tasks, mixtures) for c, r in rates.items()]
+    return Node(name, rate, tuple(children))
+
+
+_EMPTY: dict[str, str] = {}
+
+
+def add_empty_mixture(name: str, instead: str) -> None:
+    """Names a mixture that is empty on purpose; asking for it says what to do instead.
+
+    SeqIO has no mixture without tasks.
+    """
+    _EMPTY[name] = instead
+
+
+def checked_members(
+    name: str, members: Iterable[tuple[str, Any]], registered: Collection[str] = ()
+) -> list[tuple[str, Any]]:
+    """Returns a mixture's members, as `seqio.MixtureRegistry.add` takes them.
+
+    Args:
+      name: of the mixture.
+      members: (task or mixture, rate) pairs.
+      registered: names of the mixtures there are.
+
+    Raises:
+      ConfigError: a member comes twice, of which SeqIO would silently use the last
+        only, there is none, or the name is taken.
+    """
+    members = list(members)
+    names = [member for member, _ in members]
+    if name in registered:
+        raise ConfigError(
+            f"a mixture named '{name}' exists already", fix="choose another name"
+        )
+    if not members:
+        raise ConfigError(f"mixture '{name}' has no members", fix="give it some")
+    twice = next((n for n, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ConfigError(
+            f"'{twice}' comes twice in mixture '{name}'",
+            where=f"mixture '{name}'",
+            fix="name it once, with the sum of both rates",
+        )
+    return members
 
 
 @dataclasses.dataclass(frozen=True)

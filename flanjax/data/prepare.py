@@ -20,7 +20,7 @@ from typing import Any
 import seqio
 import tensorflow as tf
 
-from flanjax.data.mixing import Node, TaskShare, resolve_shares
+from flanjax.data.mixing import Node, TaskShare, read_tree, resolve_shares
 from flanjax.data.prepare_task import RENDERING_CODE, Job, make_job, prepare_task
 from flanjax.data.seqio_vocabulary import set_default_vocabulary
 from flanjax.data.store import (
@@ -62,7 +62,8 @@ def prepare(config: PrepareConfig, progress: Callable[[str], None] = print) -> P
     """
     vocabulary = load_vocabulary(config.vocabulary)
     _load(config.mixture_modules, config.vocabulary)
-    root, specs = _tree(config.mixture), resolve_evals(config.evals)
+    root = read_tree(config.mixture, seqio.TaskRegistry, seqio.MixtureRegistry)
+    specs = resolve_evals(config.evals)
     for spec in specs:
         _known(spec.task, seqio.TaskRegistry.names(), "task", f"eval '{spec.name}'")
     jobs, problems = _jobs(config, root, specs)
@@ -117,17 +118,6 @@ def _known(name: str, known: Collection[str], what: str, where: str | None) -> N
             where=where,
             fix="name one that a module of `mixture_modules` registers",
         )
-
-
-def _tree(name: str, rate: Any = 1.0, where: str | None = None) -> Node:
-    """Reads a registered mixture or task as a tree of rates."""
-    tasks, mixtures = seqio.TaskRegistry.names(), seqio.MixtureRegistry.names()
-    if name in tasks:
-        return Node(name, rate, task=seqio.TaskRegistry.get(name))
-    _known(name, [*mixtures, *tasks], "mixture or task", where)
-    rates = seqio.MixtureRegistry.get(name).rate_per_task_name
-    children = [_tree(child, r, f"mixture '{name}'") for child, r in rates.items()]
-    return Node(name, rate, tuple(children))
 
 
 def _info(task: str) -> dict:
