@@ -30,7 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flanjax.data.identity import digest, file_digest, function_identity
+from flanjax.data.identity import (
+    digest,
+    file_digest,
+    file_times,
+    function_identity,
+)
 from flanjax.data.readers import ENDINGS, Row, read_file
 from flanjax.data.sources import Fields, known_split, select
 from flanjax.data.tfds_source import (
@@ -97,7 +102,7 @@ class DatasetSource:
           DataError: no data (it lists where it looked), or a bad row.
         """
         stored, start, stop = self._part(split)
-        found = self._find(stored)
+        found = self._find(split)
         if isinstance(found, Path):
             identified = read_prepared(found, stored, start, stop)
             where = str(found)
@@ -116,7 +121,7 @@ class DatasetSource:
         has prepared by the sizes it records.
         """
         stored, _, _ = self._part(split)
-        found = self._find(stored)
+        found = self._find(split)
         if isinstance(found, Path):
             content: Any = prepared_fingerprint(found, stored)
         else:
@@ -145,29 +150,46 @@ class DatasetSource:
     def _prepared(self) -> Path | None:
         return find_prepared(self.tfds, tfds_roots(data_root())) if self.tfds else None
 
-    def _find(self, stored: str) -> list[Path] | Path:
-        """Returns a split's files, or the folder of a prepared dataset."""
-        files = local_files(self.folder, stored)
-        found = files or self._prepared()
-        if found:
-            return found
+    def places(self, split: str) -> list[str]:
+        """Returns where data of a split would be looked for, in order."""
+        stored, _, _ = self._part(split)
         base = data_root() / self.folder
-        looked = [f"{base / stored}[-00000-of-00001].{{jsonl,json,tsv,csv}}[.gz]",
-                  f"{base / stored}[-00000-of-00001].parquet",
-                  f"{base / stored}/*"]  # fmt: skip
+        texts = "{jsonl,json,tsv,csv}[.gz]"
+        places = [
+            f"{base / stored}[-00000-of-00001].{texts} or .parquet",
+            f"{base / stored}/*.{texts} or .parquet",
+        ]
         if stored == "train":
-            looked.append(f"{base}.*")
-        fix = f"put a file {base / stored}.jsonl there, or set FLANJAX_DATA"
+            places.append(f"{base}.{texts} or .parquet")
         if self.tfds:
             roots = tfds_roots(data_root())
-            looked += map(str, prepared_places(self.tfds, roots))
-            fix += f"; or prepare it: tfds build {self.tfds} --data_dir={roots[0]}"
-        raise DataError(
-            f"no data for split '{stored}' of {self.folder}; looked for\n    "
-            + "\n    ".join(looked),
-            where=self.folder,
-            fix=fix,
+            places += map(str, prepared_places(self.tfds, roots))
+        return places
+
+    def advice(self, split: str) -> str:
+        """Returns what to do where there is no data for a split."""
+        stored, _, _ = self._part(split)
+        advice = (
+            f"put a file {data_root() / self.folder / stored}.jsonl there, or set "
+            "FLANJAX_DATA"
         )
+        if self.tfds:
+            root = data_root() / "tfds"
+            advice += f"; or prepare it: tfds build {self.tfds} --data_dir={root}"
+        return advice
+
+    def _find(self, split: str) -> list[Path] | Path:
+        """Returns a split's files, or the folder of a prepared dataset."""
+        stored, _, _ = self._part(split)
+        found = local_files(self.folder, stored) or self._prepared()
+        if not found:
+            listed = "\n    ".join(self.places(split))
+            raise DataError(
+                f"no data for split '{stored}'; looked for\n    {listed}",
+                where=self.folder,
+                fix=self.advice(split),
+            )
+        return found
 
 
 def local_files(folder: str, stored: str) -> list[Path]:
@@ -232,10 +254,8 @@ def _identified(files: Iterable[Path]) -> Iterator[tuple[str, Row]]:
 
 
 def _file_identity(path: Path) -> Any:
-    status = path.stat()
-    if status.st_size > HASHED_BYTES:
-        return [status.st_size, status.st_mtime_ns]
-    return file_digest(path)
+    large = path.stat().st_size > HASHED_BYTES
+    return file_times(path) if large else file_digest(path)
 
 
 def _parse(part: str, folder: str) -> tuple[str, int | None, int | None]:
