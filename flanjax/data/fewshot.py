@@ -1,14 +1,16 @@
 """Which exemplars stand before which query: chosen by number, before any rendering.
 
     FewShot(shots=(2, 3), max_tokens=1920)   # FLAN's x-shot; FewShot(shots=5) fixed
+    FewShot(shots=5, in_order=True)          # the same five for all, to evaluate
 
-Exemplars take the template of their query. FLAN draws 25 exemplars and keeps those
+Exemplars take the template of their query, but in the mixed form each has its own. For
+the first form FLAN draws 25 exemplars and keeps those
 whose template happens to be the query's, which leaves two or three of each ten
 templates, each number as often: here that number is drawn outright.
 https://github.com/google-research/FLAN/blob/main/flan/v2/few_shot.py
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,13 +28,22 @@ class FewShot:
       shots: a number, or (least, most) of a uniform draw for each query.
       max_tokens: the longest run of first exemplars is kept that fits with the query;
         examples left without any are dropped.
+      in_order: take the first rows of the exemplars' split, in its order, for every
+        query. That is for evaluation, where no question may be lost: queries left
+        without an exemplar are kept.
     """
 
     shots: int | tuple[int, int] = (2, 3)
     max_tokens: int = 1920
+    in_order: bool = False
 
     def __post_init__(self):
         least, most = self.range
+        if self.in_order and least != most:
+            raise ConfigError(
+                f"FewShot(shots={self.shots}, in_order=True) draws nothing",
+                fix="give the number of exemplars, shots=5",
+            )
         if not 1 <= least <= most:
             raise ConfigError(
                 f"FewShot(shots={self.shots}) is no range of at least one exemplar",
@@ -53,8 +64,9 @@ def choose_shots(
     pool_groups: Sequence[str],
     few_shot: FewShot,
     rng: np.random.Generator,
+    may_be_own: bool = False,
 ) -> np.ndarray:
-    """Draws exemplars for each query, none equal to it and no two alike.
+    """Chooses exemplars for each query, none equal to it and no two alike.
 
     Args:
       query_keys: what makes a query the same as an exemplar (its text, say).
@@ -63,6 +75,8 @@ def choose_shots(
       pool_groups: likewise of each row that may be an exemplar.
       few_shot: how many.
       rng: where the draws come from.
+      may_be_own: whether an exemplar may equal its query all the same (the switch
+        "self_exemplars").
 
     Returns:
       int32 [queries, most shots], indices into the pool, filled with -1 at the end.
@@ -71,6 +85,8 @@ def choose_shots(
     for index, group in enumerate(pool_groups):
         members.setdefault(group, []).append(index)
     least, most = few_shot.range
+    if few_shot.in_order:
+        return _first_of_pool(query_keys, pool_keys, query_groups, members, most)
     counts = rng.integers(least, most + 1, len(query_keys))
     # A few spare draws each: most queries then need no second look at the pool.
     draws = rng.random((len(query_keys), most + 4))
@@ -78,12 +94,51 @@ def choose_shots(
     for query, (key, group) in enumerate(zip(query_keys, query_groups, strict=True)):
         pool = members.get(group, [])
         drawn = [pool[int(x * len(pool))] for x in draws[query]] if pool else []
+        key = None if may_be_own else key
         shots = _first_distinct(drawn, key, pool_keys, counts[query])
         if len(shots) < counts[query]:
             rest = [pool[i] for i in rng.permutation(len(pool))]
             shots = _first_distinct(drawn + rest, key, pool_keys, counts[query])
         chosen[query, : len(shots)] = shots
     return chosen
+
+
+def _first_of_pool(
+    query_keys: Sequence[Hashable],
+    pool_keys: Sequence[Hashable],
+    query_groups: Sequence[str],
+    members: Mapping[str, Sequence[int]],
+    count: int,
+) -> np.ndarray:
+    chosen = np.full((len(query_keys), count), NO_SHOT, np.int32)
+    for query, (key, group) in enumerate(zip(query_keys, query_groups, strict=True)):
+        shots = _first_distinct(members.get(group, []), key, pool_keys, count)
+        chosen[query, : len(shots)] = shots
+    return chosen
+
+
+def draw_shot_templates(
+    shape: tuple[int, int], templates: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Draws a template for each exemplar, for one query all different if they suffice.
+
+    FLAN cuts exemplars from a stream in which templates take turns, so that five in a
+    row have five templates.
+
+    Args:
+      shape: (queries, exemplars of each).
+      templates: how many there are to draw from.
+      rng: where the draws come from.
+
+    Returns:
+      int32 [queries, exemplars], numbers of templates.
+    """
+    queries, shots = shape
+    rounds = [
+        rng.random((queries, templates)).argsort(axis=1)
+        for _ in range(-(-shots // templates))
+    ]
+    return np.concatenate(rounds, axis=1)[:, :shots].astype(np.int32)
 
 
 def _first_distinct(

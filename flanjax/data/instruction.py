@@ -3,8 +3,10 @@
 `flanjax.data.tasks` registers these as SeqIO Tasks; nothing here needs TensorFlow.
 """
 
-from dataclasses import asdict, dataclass
+import dataclasses
+from dataclasses import dataclass
 
+from flanjax.data.faithful import active
 from flanjax.data.fewshot import FewShot
 from flanjax.data.identity import digest
 from flanjax.data.sources import Source
@@ -17,7 +19,7 @@ from flanjax.data.templates import (
 from flanjax.errors import DataError
 
 # Part of every fingerprint: raise it when the same input gives other examples.
-RENDER_VERSION = 1
+RENDER_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,11 @@ class TaskInfo:
 
 @dataclass(frozen=True, eq=False)
 class InstructionTask:
-    """One prompt type of one dataset; the fields are `add_instruction_task`'s."""
+    """One form of one dataset; the fields are `add_instruction_task`'s.
+
+    `mixes_templates` is true of the form in which each exemplar has its own template,
+    `few_shot` then being what `mix_shots` was.
+    """
 
     base: str
     prompt_type: str
@@ -56,16 +62,46 @@ class InstructionTask:
     cot: bool
     answer_field: str
     option_fields: tuple[str, ...]
+    form: str = ""
+    inline_shots: bool = False
+    mixes_templates: bool = False
+    many_options: str = "error"
+    faithful: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Name of the SeqIO Task."""
-        return f"{self.base}_{self.prompt_type}"
+        parts = [self.base, self.prompt_type, self.form]
+        parts.append("mix" if self.mixes_templates else "")
+        return "_".join(part for part in parts if part)
 
     @property
     def is_few_shot(self) -> bool:
         """Whether prompts have exemplars."""
         return self.prompt_type.startswith("fs")
+
+    @property
+    def draws_shots(self) -> bool:
+        """Whether exemplars are other rows, put before the query."""
+        return self.is_few_shot and not self.inline_shots
+
+    @property
+    def draws_formats(self) -> bool:
+        """Whether each example has its own format of options and dialogs."""
+        return self.prompt_type == "zs_opt" and self.option_style == "random"
+
+    def switches(self) -> frozenset[str]:
+        """Returns the switches of `flanjax.data.faithful` that change this task now."""
+        concerned = {
+            "t0_newlines": self.info.collection == "t0_sf",
+            "option_formats": self.draws_formats,
+            "dialog_starts": self.draws_formats,
+            "self_exemplars": self.draws_shots and not self.few_shot.in_order,
+            "budget_without_delimiters": self.draws_shots,
+            "drop_incomplete_round": self.template_assignment == "round_robin",
+        }
+        on = active() | set(self.faithful)
+        return frozenset(name for name in on if concerned.get(name))
 
     def templates(self) -> tuple[Template, ...]:
         """Reads the templates of this prompt type.
@@ -76,7 +112,12 @@ class InstructionTask:
         """
         source = self.template_source
         loaded = source.load() if isinstance(source, TemplateGroup) else source
-        templates = tuple(t for t in loaded if self.prompt_type in t.prompt_types)
+        templates = tuple(
+            dataclasses.replace(t, header=t.header if self.is_few_shot else "")
+            for t in loaded
+            if self.prompt_type in t.prompt_types
+            and (t.in_template_mix or not self.mixes_templates)
+        )
         where = loaded[0].where if loaded else self.base
         if not templates:
             raise DataError(
@@ -104,10 +145,11 @@ class InstructionTask:
             self.source.fingerprint(split),
             [template.hash for template in self.templates()],
             [self.template_assignment, self.cot, self.answer_field],
+            [self.info.collection, self.many_options, sorted(self.switches())],
         ]
-        if self.is_few_shot:
+        if self.draws_shots:
             pool = self.source.fingerprint(self.exemplar_split or split)
-            parts += [asdict(self.few_shot), pool]
+            parts += [dataclasses.asdict(self.few_shot), pool, self.mixes_templates]
         if self.prompt_type == "zs_opt":
             parts.append(self.option_style)
         return digest(*parts)

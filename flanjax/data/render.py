@@ -1,273 +1,175 @@
-"""Templates as TensorFlow string operations: chosen rows in, prompts and targets out.
+"""Examples of a task as a TensorFlow dataset: rendered in Python, a chunk at a time.
 
-A set of templates becomes two small tables, of literal parts and of which field stands
-between them; filling one is a gather and a join. The graph has the same few operations
-for one template or fifty, for a query or a vector of exemplars.
+Filling templates is text work that TensorFlow's string operations did five times as
+slowly, after a graph had been built for every task. Here the graph is one call of a
+function that returns a chunk of texts, whatever the templates are.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import seqio
 import tensorflow as tf
 
-from flanjax.data.options import COUNTS_THROUGH, ENDS, ITEM_NAMES, STARTS
+from flanjax.data.choices import Choices
+from flanjax.data.instruction import InstructionTask
+from flanjax.data.prompt_text import Rendered, Renderer
 from flanjax.data.rows import RowTable
-from flanjax.data.templates import OPTIONS, Template, parse
+from flanjax.data.shot_text import ShotAssembler, ShotPrompt
+from flanjax.data.vocabulary import Vocabulary
 
-Example = dict[str, tf.Tensor]
+TEXTS = (
+    "inputs",
+    "targets",
+    "row_id",
+    "template_id",
+    "prompt_type",
+    "task_name",
+    "collection",
+)
+LISTS = ("choices", "references", "shot_ids")
+_CHUNK = 64
 
-
-class TextTable:
-    """The texts of several templates, as literals and field numbers between them.
-
-    Args:
-      texts: one text with `{fields}` for each template.
-      columns: names of the values, in the order `fill` gets them.
-    """
-
-    def __init__(self, texts: Sequence[str], columns: Sequence[str]):
-        parsed = [parse(text) for text in texts]
-        slots = max(len(parts) for parts in parsed) - 1
-        literals = np.full((len(texts), slots + 1), "", object)
-        numbers = np.full((len(texts), slots), columns.index(""), np.int32)
-        for row, parts in enumerate(parsed):
-            for column, (literal, field) in enumerate(parts):
-                literals[row, column] = literal
-                if field is not None:
-                    numbers[row, column] = columns.index(field)
-        self._literals, self._numbers = tf.constant(literals), tf.constant(numbers)
-
-    def fill(self, template: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        """Returns texts [...] of values [..., columns] in one template."""
-        literals = self._literals[template]
-        parts = tf.gather(values, self._numbers[template], axis=-1)
-        joined = tf.strings.reduce_join(_add(literals[:-1], parts), axis=-1)
-        return _add(joined, literals[-1])
+Example = dict[str, Any]
 
 
-class Renderer:
-    """Makes inputs, targets and what they would be for other answers.
+class ExampleRenderer:
+    """Renders a split of a task by the choices made for it.
 
     Args:
-      templates: those of one prompt type.
-      fields: names of the columns of `values` in the examples.
-      answer_field: the field that options and references are alternatives of.
-      choices: whether to say what the target would be for each option.
+      task: what to render.
+      table: its rows.
+      pool: rows that are exemplars; None if none are drawn.
+      choices: from `make_choices`.
+      vocabulary: what the few-shot budget is counted with.
     """
 
     def __init__(
         self,
-        templates: Sequence[Template],
-        fields: Sequence[str],
-        answer_field: str,
-        choices: bool,
+        task: InstructionTask,
+        table: RowTable,
+        pool: RowTable | None,
+        choices: Choices,
+        vocabulary: Vocabulary,
     ):
-        columns = [*fields, OPTIONS, ""]
-        self._inputs = TextTable([t.inputs for t in templates], columns)
-        self._targets = TextTable([t.targets for t in templates], columns)
-        self._answer = fields.index(answer_field) if answer_field in fields else None
-        self._is_answer = tf.constant([name == answer_field for name in columns])
-        answers = [answer_field in _target_fields(t) for t in templates]
-        self._targets_answer = tf.constant(answers)
-        self._shows_options = tf.constant([t.shows_options for t in templates])
-        self._choices = choices
-        self._ids = tf.constant([t.id for t in templates])
-        self._items, self._counts = tf.constant(ITEM_NAMES), tf.constant(COUNTS_THROUGH)
-        self._starts, self._ends = tf.constant(STARTS), tf.constant(ENDS)
-
-    def query(self, example: Example) -> Example:
-        """Returns inputs, targets, choices, references and template_id of a row."""
-        template, style = example["template"], example["style"]
-        options = example["options"][: example["num_options"]]
-        values = self._with_options(
-            example["values"], example["options"], example["num_options"], style
+        self._task, self._templates = task, task.templates()
+        self._table, self._pool, self._choices = table, pool, choices
+        switches = task.switches()
+        self._renderer = Renderer(
+            self._templates, table.fields, task.answer_field, not task.cot, switches
         )
-        rendered = {
-            "inputs": self._inputs.fill(template, values),
-            "template_id": self._ids[template],
-            "choices": tf.constant([], tf.string),
-            "references": tf.constant([], tf.string),
-        }
-        if self._answer is not None:
-            # Numbered options are answered by their number, bullets by their text.
-            numbered = self._counts[style[1]] & self._shows_options[template]
-            names = tf.strings.strip(self._items[style[1]][: tf.shape(options)[0]])
-            labels = tf.where(numbered, names, options)
-            answer = values[self._answer]
-            same = tf.strings.strip(options) == tf.strings.strip(answer)
-            answer = tf.concat([tf.boolean_mask(labels, same), [answer]], axis=0)[0]
-            if self._choices:
-                rendered["choices"] = self._for_answers(template, values, labels)
-            references = example["references"]
-            rendered["references"] = self._for_answers(template, values, references)
-            values = self._replace_answer(values, answer)
-        return {**rendered, "targets": self._targets.fill(template, values)}
-
-    def shots(self, example: Example) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns inputs and targets [shots] of the exemplars, in the query's form."""
-        values = self._with_options(
-            example["shot_values"],
-            example["shot_options"],
-            example["shot_num_options"],
-            example["style"],
+        self._assembler = ShotAssembler(
+            task.few_shot.max_tokens,
+            lambda texts: list(map(len, vocabulary.encode_batch(list(texts)))),
+            choices.separator,
+            "budget_without_delimiters" not in switches,
         )
-        template = example["template"]
-        inputs = self._inputs.fill(template, values)
-        return inputs, self._targets.fill(template, values)
 
-    def _with_options(
-        self, values: tf.Tensor, options: tf.Tensor, count: tf.Tensor, style: tf.Tensor
-    ) -> tf.Tensor:
-        """Appends the columns of the formatted options and of nothing."""
-        width = options.shape[-1]
-        items = _add(_add(self._items[style[1]][:width], options), self._ends[style[2]])
-        items = tf.where(tf.range(width) < tf.expand_dims(count, -1), items, "")
-        block = _add(self._starts[style[0]], tf.strings.reduce_join(items, axis=-1))
-        block = tf.expand_dims(tf.where(count > 0, block, ""), -1)
-        return tf.concat([values, block, tf.fill(tf.shape(block), "")], axis=-1)
+    def __len__(self) -> int:
+        return len(self._choices)
 
-    def _for_answers(
-        self, template: tf.Tensor, values: tf.Tensor, answers: tf.Tensor
-    ) -> tf.Tensor:
-        """Returns the target for each of several answers; none if it does not say."""
-        count = tf.where(self._targets_answer[template], tf.size(answers), 0)
-        replaced = self._replace_answer(values, answers[:count])
-        return self._targets.fill(template, replaced)
+    def examples(self, begin: int, end: int) -> list[Example]:
+        """Returns some of the examples; fewer where no exemplar fits."""
+        queries = [self._query(i) for i in range(begin, end)]
+        if self._pool is None:
+            return [self._example(i, q) for i, q in enumerate(queries, begin)]
+        return list(self._with_shots(begin, queries, self._pool))
 
-    def _replace_answer(self, values: tf.Tensor, answer: tf.Tensor) -> tf.Tensor:
-        """Returns values [..., columns] for one row and answers [...]."""
-        return tf.where(self._is_answer, tf.expand_dims(answer, -1), values)
-
-
-class ShotAssembler:
-    """Puts exemplars before a query, as many as fit.
-
-    Args:
-      templates: those of one prompt type; their delimiters count.
-      max_tokens: tokens that exemplars and query may have together.
-      vocabulary: what the tokens are counted with.
-    """
-
-    def __init__(
-        self,
-        templates: Sequence[Template],
-        max_tokens: int,
-        vocabulary: seqio.Vocabulary,
-    ):
-        parts = [
-            (t.inputs_prefix, t.x_y_delimiter, t.targets_prefix, t.example_separator)
-            for t in templates
-        ]
-        self._parts = tf.constant(parts)
-        self._max_tokens, self._vocabulary = max_tokens, vocabulary
-
-    def __call__(self, example: Example) -> Example:
-        """Replaces shot_inputs and shot_targets by the assembled inputs."""
-        example = dict(example)
-        parts = self._parts[example.pop("template")]
-        before, between, lead, after = (parts[i] for i in range(4))
-        inputs, targets = example.pop("shot_inputs"), example.pop("shot_targets")
-        answers = _add(lead, _add(tf.strings.strip(targets), after))
-        shots = _add(before, _add(inputs, _add(between, answers)))
-        lead = tf.strings.regex_replace(lead, r"\s+$", "")
-        query = tf.strings.join([before, example["inputs"], between, lead])
-        tokens = tf.numpy_function(
-            self._count, [tf.concat([shots, [query]], axis=0)], tf.int32, stateful=False
+    def _query(self, index: int) -> Rendered:
+        choices = self._choices
+        return self._renderer.query(
+            self._table,
+            choices.rows[index],
+            choices.templates[index],
+            choices.option_styles[index],
+            choices.dialog_styles[index],
         )
-        fits = tf.cumsum(tokens[:-1]) + tokens[-1] <= self._max_tokens
-        kept = tf.reduce_sum(tf.cast(fits, tf.int32))
-        prompt = tf.strings.join([tf.strings.reduce_join(shots[:kept]), query])
-        example["inputs"] = tf.strings.regex_replace(prompt, " +$", "")
-        example["targets"] = tf.strings.strip(example["targets"])
-        example["choices"] = tf.strings.strip(example["choices"])
-        example["references"] = tf.strings.strip(example["references"])
-        example["shot_ids"] = example["shot_ids"][:kept]
-        return example
 
-    def _count(self, texts: np.ndarray) -> np.ndarray:
-        encode = self._vocabulary.encode
-        return np.array([len(encode(t.decode("utf-8"))) for t in texts], np.int32)
-
-
-def rows_dataset(
-    table: RowTable,
-    chosen: dict[str, np.ndarray],
-    shots: np.ndarray | None,
-    pool: RowTable | None,
-) -> tf.data.Dataset:
-    """Looks up chosen rows and their exemplars.
-
-    Args:
-      table: the rows.
-      chosen: "row", "template" and "style" of each example, in the order wanted.
-      shots: int32 [examples, most shots] into the pool, -1 where there is none.
-      pool: rows that are exemplars.
-
-    Returns:
-      Examples of template, style, row_id, values [fields], options, num_options,
-      references; with shots also shot_ids, shot_values [shots, fields], shot_options
-      and shot_num_options.
-    """
-    rows = {
-        "row_id": tf.constant(table.row_ids),
-        "values": _strings(table.values),
-        "options": _strings(table.options),
-        "num_options": tf.constant(table.num_options),
-    }
-    references = _strings(table.references)
-    ends = tf.constant(table.reference_ends)
-    elements: dict[str, Any] = dict(chosen)
-    shot_rows = {}
-    if pool is not None:
-        elements["shots"] = shots
-        shot_rows = {
-            "shot_ids": tf.constant(pool.row_ids),
-            "shot_values": _strings(pool.values),
-            "shot_options": _strings(pool.options),
-            "shot_num_options": tf.constant(pool.num_options),
-        }
-
-    def look_up(choice: Example) -> Example:
-        row = choice["row"]
-        example = {name: tf.gather(column, row) for name, column in rows.items()}
-        example["references"] = references[ends[row] : ends[row + 1]]
-        if shot_rows:
-            numbers = tf.boolean_mask(choice["shots"], choice["shots"] >= 0)
-            for name, column in shot_rows.items():
-                example[name] = tf.gather(column, numbers)
+    def _example(self, index: int, rendered: Rendered) -> Example:
+        task, choices = self._task, self._choices
+        inline = task.is_few_shot
         return {
-            "template": choice["template"],
-            "style": choice["style"],
-            **example,
+            "inputs": rendered.header + rendered.inputs if inline else rendered.inputs,
+            "targets": rendered.targets,
+            "row_id": self._table.row_ids[choices.rows[index]],
+            "template_id": self._templates[choices.templates[index]].id,
+            "prompt_type": task.prompt_type,
+            "task_name": task.name,
+            "collection": task.info.collection,
+            "choices": rendered.choices,
+            "references": rendered.references,
+            "shot_ids": (),
         }
 
-    return map_examples(_slices(elements), look_up)
+    def _with_shots(
+        self, begin: int, queries: Sequence[Rendered], pool: RowTable
+    ) -> Iterator[Example]:
+        chosen = [self._shots(i) for i in range(begin, begin + len(queries))]
+        prompts = []
+        for index, (query, shots) in enumerate(zip(queries, chosen, strict=True)):
+            template = self._templates[self._choices.templates[begin + index]]
+            rendered = [
+                (self._renderer.exemplar(pool, row, t), self._templates[t])
+                for row, t in shots
+            ]
+            prompts.append(ShotPrompt(query, template, rendered))
+        joined = self._assembler.join(prompts)
+        for index, (text, kept) in enumerate(joined):
+            if not kept and not self._task.few_shot.in_order:
+                continue
+            query, shots = queries[index], chosen[index]
+            yield {
+                **self._example(begin + index, query),
+                "inputs": text,
+                "targets": query.targets.strip(),
+                "choices": [choice.strip() for choice in query.choices],
+                "references": [each.strip() for each in query.references],
+                "shot_ids": [pool.row_ids[row] for row, _ in shots[:kept]],
+            }
+
+    def _shots(self, index: int) -> list[tuple[int, int]]:
+        """Returns row and template of each exemplar of a query."""
+        choices = self._choices
+        rows = choices.shots[index] if choices.shots is not None else ()
+        templates = [choices.templates[index]] * len(rows)
+        if choices.shot_templates is not None:
+            templates = choices.shot_templates[index]
+        return [(row, t) for row, t in zip(rows, templates, strict=True) if row >= 0]
 
 
-def map_examples(
-    dataset: tf.data.Dataset, function: Callable[[Example], Example]
-) -> tf.data.Dataset:
-    """Maps in parallel, in order; the function must be free of Python control flow."""
+def examples_dataset(renderer: ExampleRenderer) -> tf.data.Dataset:
+    """Returns a dataset of `TEXTS`, scalars, and `LISTS`, vectors of strings."""
+
+    def chunk(start: np.ndarray) -> list[np.ndarray]:
+        begin = int(start)
+        examples = renderer.examples(begin, min(begin + _CHUNK, len(renderer)))
+        columns = [_bytes([e[name] for e in examples]) for name in TEXTS]
+        for name in LISTS:
+            columns.append(_bytes([text for e in examples for text in e[name]]))
+            columns.append(np.array([len(e[name]) for e in examples], np.int64))
+        return columns
+
+    types = [tf.string] * len(TEXTS) + [tf.string, tf.int64] * len(LISTS)
+
+    def columns(start: tf.Tensor) -> dict[str, Any]:
+        found = tf.numpy_function(chunk, [start], types, stateful=False)
+        for column in found:
+            column.set_shape([None])
+        texts = dict(zip(TEXTS, found, strict=False))
+        rest = found[len(TEXTS) :]
+        ragged: Any = tf.RaggedTensor  # Without types.
+        lists = [
+            ragged.from_row_lengths(values, lengths, validate=False)
+            for values, lengths in zip(rest[::2], rest[1::2], strict=True)
+        ]
+        return {**texts, **dict(zip(LISTS, lists, strict=True))}
+
     # AutoGraph has nothing to do here, and its first use costs half a second.
-    function = tf.autograph.experimental.do_not_convert(function)
-    return dataset.map(function, num_parallel_calls=tf.data.AUTOTUNE)
+    columns = tf.autograph.experimental.do_not_convert(columns)
+    starts = tf.data.Dataset.range(0, len(renderer), _CHUNK)
+    return starts.map(columns).unbatch()
 
 
-def _slices(elements: dict[str, Any]) -> tf.data.Dataset:
-    return tf.data.Dataset.from_tensor_slices(elements)  # pyright: ignore
-
-
-def _strings(values: np.ndarray) -> tf.Tensor:
-    # TensorFlow takes an array without elements for numbers.
-    return tf.constant(values.tolist(), tf.string, shape=values.shape)
-
-
-def _target_fields(template: Template) -> list[str | None]:
-    return [field for _, field in parse(template.targets)]
-
-
-def _add(left: tf.Tensor, right: tf.Tensor) -> tf.Tensor:
-    """Joins strings elementwise with broadcasting, which tf.strings.join lacks."""
-    return tf.raw_ops.Add(x=left, y=right)
+def _bytes(texts: Sequence[str]) -> np.ndarray:
+    """Returns texts as TensorFlow wants them; lone surrogates become question marks."""
+    return np.array([text.encode("utf-8", "replace") for text in texts], object)

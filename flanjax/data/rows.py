@@ -1,59 +1,84 @@
-"""Rows of a source as arrays, and the choices made for each: template, style, shots.
+"""Rows of a source as a table of texts, checked against what the templates need.
 
-Everything random about a task's examples is drawn here with NumPy, keyed by (seed,
-task, split). What follows, the rendering in TensorFlow, is a pure function of it, so
-that two builds with one seed are equal.
+    table = load_table(source, "train", templates, "answer")
+    table.values[0]        # the texts of row 0, in the order of table.fields
+
+200,000 rows of 1 kB take about 0.6 GB, most of it the rows as the source gave them,
+which stay for the other prompt types of the dataset.
 """
 
-import functools
-import zlib
+import collections
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from flanjax.data.options import MAX_OPTIONS
 from flanjax.data.sources import Row, Source
-from flanjax.data.templates import OPTIONS, Template, check_fields
+from flanjax.data.templates import (
+    DIALOG,
+    FORMATTED,
+    OPTIONS,
+    Template,
+    check_fields,
+)
 from flanjax.errors import DataError
+
+Texts = tuple[str, ...]
+MANY_OPTIONS = ("error", "bullets")
+
+# Splits that are kept for the next prompt type hold no more rows than this in all.
+_ROWS_KEPT = 300_000
 
 
 @dataclass(frozen=True)
 class RowTable:
-    """Rows as arrays of strings.
+    """Rows as texts; every list has one entry for each row.
 
     Attributes:
-      row_ids: [rows].
-      values: object [rows, fields], texts of the fields in the order of `fields`.
-      options: object [rows, most options], filled with "".
-      num_options: int32 [rows].
-      references: object [all references], row after row.
-      reference_ends: int32 [rows + 1], where each row's references begin and end.
-      groups: [rows], exemplars come from the same group.
-      keys: [rows], equal for rows that must not be each other's exemplar.
+      fields: names of the texts in `values`.
+      row_ids: stable ids.
+      values: texts of the fields.
+      options: shown through `{options_}`.
+      dialogs: turns, shown through `{dialog_}`.
+      references: every accepted answer.
+      groups: exemplars come from the same group.
+      keys: equal for rows that must not be each other's exemplar.
     """
 
-    fields: tuple[str, ...]
+    fields: Texts
     row_ids: list[str]
-    values: np.ndarray
-    options: np.ndarray
-    num_options: np.ndarray
-    references: np.ndarray
-    reference_ends: np.ndarray
+    values: list[Texts]
+    options: list[Texts]
+    dialogs: list[Texts]
+    references: list[Texts]
     groups: list[str]
     keys: list[Hashable]
 
 
 def load_table(
-    source: Source, split: str, templates: Sequence[Template], answer_field: str
+    source: Source,
+    split: str,
+    templates: Sequence[Template],
+    answer_field: str,
+    many_options: str = "error",
+    as_p3_was_read: bool = False,
 ) -> RowTable:
     """Reads a split and checks that it has what the templates need.
 
+    Args:
+      source: where the rows come from.
+      split: of it.
+      templates: those of one prompt type.
+      answer_field: the field that options and references are alternatives of.
+      many_options: "error" for rows with more than 26 options to show, or "bullets".
+      as_p3_was_read: whether newlines are lost (the switch "t0_newlines").
+
     Raises:
-      DataError: an unreadable row, or one without a field that a template uses.
+      DataError: an unreadable row, or one without what a template uses; with the row's
+        id (file and line) and the field.
     """
-    rows = _read(source, split, source.fingerprint(split))
+    rows = read_rows(source, split)
     where = source.where(split)
     if not rows:
         raise DataError(
@@ -62,104 +87,140 @@ def load_table(
             fix="check the file, and whether `fields` skips every row",
         )
     check_fields(templates, rows[0], where)
-    fields = template_fields(templates)
-    values = np.array([_texts(row, fields, where) for row in rows], object)
-    needs_options = any(OPTIONS in template.fields for template in templates)
-    options = [_options(row, needs_options, where) for row in rows]
-    width = max(1, *(len(row) for row in options)) if options else 1
-    padded = np.full((len(rows), width), "", object)
-    for index, texts in enumerate(options):
-        padded[index, : len(texts)] = texts
-    references = [list(map(str, row.get("references", ()))) for row in rows]
-    open_fields = [i for i, name in enumerate(fields) if name != answer_field]
+    reader = _RowReader(templates, answer_field, many_options, where, as_p3_was_read)
+    options = [reader.options(row) for row in rows]
+    values = [reader.values(row) for row in rows]
+    dialogs = [reader.dialog(row) for row in rows]
+    asked = [i for i, name in enumerate(reader.fields) if name != answer_field]
     return RowTable(
-        fields=fields,
+        fields=reader.fields,
         row_ids=[str(row["row_id"]) for row in rows],
         values=values,
-        options=padded,
-        num_options=np.array([len(row) for row in options], np.int32),
-        references=np.array([r for each in references for r in each], object),
-        reference_ends=np.cumsum([0, *map(len, references)]).astype(np.int32),
+        options=options,
+        dialogs=dialogs,
+        references=[reader.texts(row, "references") for row in rows],
         groups=[str(row.get("shot_group", "")) for row in rows],
-        keys=[tuple(row[open_fields]) for row in values],
+        keys=[
+            (*(texts[i] for i in asked), *turns)
+            for texts, turns in zip(values, dialogs, strict=True)
+        ],
     )
 
 
-def template_fields(templates: Sequence[Template]) -> tuple[str, ...]:
-    """Returns the fields that any of the templates uses, sorted, without options."""
-    return tuple(sorted({name for t in templates for name in t.fields} - {OPTIONS}))
+def template_fields(templates: Sequence[Template]) -> Texts:
+    """Returns the fields that any of the templates uses, sorted, but formatted ones."""
+    return tuple(sorted({name for t in templates for name in t.fields} - {*FORMATTED}))
 
 
-def count_rows(source: Source, split: str) -> int:
-    """Returns the number of rows of a split."""
-    return len(_read(source, split, source.fingerprint(split)))
+_kept: collections.OrderedDict[tuple, list[Row]] = collections.OrderedDict()
 
 
-@functools.lru_cache(maxsize=4)
-def _read(source: Source, split: str, fingerprint: str) -> list[Row]:
-    # The four forms of a dataset follow one another and read the same rows.
-    return list(source.rows(split))
+def read_rows(source: Source, split: str) -> list[Row]:
+    """Returns the rows of a split, which are kept for a while.
 
-
-def _texts(row: Row, fields: Sequence[str], where: str) -> list[str]:
-    return [_text(row, name, where) for name in fields]
-
-
-def _text(row: Row, name: str, where: str) -> str:
-    value: Any = row.get(name)
-    if isinstance(value, str):
-        return value
-    if value is None or isinstance(value, list | tuple | dict):
-        what = "no" if value is None else f"a {type(value).__name__} for the"
-        raise DataError(
-            f"row {row['row_id']} has {what} field '{name}'",
-            where=f"{row['row_id']} of {where}",
-            fix="give it a text in the source's `fields`, or return None to skip it",
-        )
-    return str(value)
-
-
-def _options(row: Row, needed: bool, where: str) -> list[str]:
-    options = row.get("options") or []
-    if needed and not options or len(options) > MAX_OPTIONS:
-        raise DataError(
-            f"row {row['row_id']} has {len(options)} options, not 1 to {MAX_OPTIONS}",
-            where=f"{row['row_id']} of {where}",
-            fix='set row["options"] in the source\'s `fields`, or skip the row',
-        )
-    return [str(option) for option in options]
-
-
-def task_rng(seed: int | None, task: str, split: str) -> np.random.Generator:
-    """Returns the generator of a task's choices; no seed counts as seed 0."""
-    keys = [seed or 0, zlib.crc32(task.encode()), zlib.crc32(split.encode())]
-    return np.random.default_rng(keys)
-
-
-def assign_templates(
-    num_rows: int, num_templates: int, assignment: str, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gives templates to rows.
-
-    Args:
-      num_rows: how many rows there are.
-      num_templates: how many templates there are.
-      assignment: "round_robin" (position in a shuffled order, modulo the number of
-        templates), "random", or "all" (each row once with every template).
-      rng: where the shuffle comes from.
-
-    Returns:
-      int32 (rows, templates, order): example i is row rows[i] with templates[i];
-      `order` lists the examples in shuffled order.
+    The forms of a dataset follow one another and read the same rows.
     """
-    copies = num_templates if assignment == "all" else 1
-    rows = np.repeat(np.arange(num_rows, dtype=np.int32), copies)
-    order = rng.permutation(len(rows)).astype(np.int32)
-    if assignment == "all":
-        templates = np.tile(np.arange(num_templates, dtype=np.int32), num_rows)
-    elif assignment == "random":
-        templates = rng.integers(num_templates, size=num_rows).astype(np.int32)
-    else:
-        templates = np.empty(num_rows, np.int32)
-        templates[order] = np.arange(num_rows, dtype=np.int32) % num_templates
-    return rows, templates, order
+    key = (source, split, source.fingerprint(split))
+    if key not in _kept:
+        _kept[key] = list(source.rows(split))
+    _kept.move_to_end(key)
+    while len(_kept) > 1 and sum(map(len, _kept.values())) > _ROWS_KEPT:
+        _kept.popitem(last=False)
+    while len(_kept) > 4:
+        _kept.popitem(last=False)
+    return _kept[key]
+
+
+class _RowReader:
+    """Takes texts out of rows, with errors that name the row and the field."""
+
+    def __init__(
+        self,
+        templates: Sequence[Template],
+        answer_field: str,
+        many_options: str,
+        where: str,
+        as_p3_was_read: bool,
+    ):
+        self.fields = template_fields(templates)
+        used = {name for template in templates for name in template.fields}
+        self._shows_options, self._shows_dialog = OPTIONS in used, DIALOG in used
+        self._answer = answer_field
+        self._bullets = many_options == "bullets"
+        self._where, self._as_p3 = where, as_p3_was_read
+        # Rows share few lists of options: one tuple of each is enough.
+        self._same: dict[Texts, Texts] = {}
+
+    def values(self, row: Row) -> Texts:
+        texts = [self._text(row, name) for name in self.fields]
+        if self._as_p3:
+            answers = [name == self._answer for name in self.fields]
+            texts = [_p3(t, a) for t, a in zip(texts, answers, strict=True)]
+        return tuple(texts)
+
+    def options(self, row: Row) -> Texts:
+        options = self.texts(row, "options")
+        if self._shows_options and not options:
+            raise self._error(
+                row,
+                "0 options, but its templates show them",
+                'set row["options"] in the source\'s `fields`, or skip the row',
+            )
+        too_many = len(options) > MAX_OPTIONS and not self._bullets
+        if self._shows_options and too_many:
+            raise self._error(
+                row,
+                f"{len(options)} options; names of options end at {MAX_OPTIONS}",
+                'register the task with many_options="bullets", give the row fewer '
+                "options in the source's `fields`, or skip it",
+            )
+        return options
+
+    def dialog(self, row: Row) -> Texts:
+        turns = self.texts(row, "dialog") if self._shows_dialog else ()
+        if self._shows_dialog and not turns:
+            raise self._error(
+                row,
+                "no turns in its field 'dialog'",
+                'set row["dialog"] in the source\'s `fields`, or skip the row',
+            )
+        return turns
+
+    def texts(self, row: Row, name: str) -> Texts:
+        """Returns a list of texts that a row may have."""
+        value = row.get(name)
+        if value is None or value == []:
+            return ()
+        if not isinstance(value, list | tuple):
+            raise self._error(
+                row,
+                f"a {type(value).__name__} in its field '{name}', not a list",
+                "make it a list of texts in the source's `fields`",
+            )
+        texts = tuple(map(str, value))
+        if self._as_p3 and name != "dialog":
+            texts = tuple(_p3(text, True) for text in texts)
+        return self._same.setdefault(texts, texts) if name == "options" else texts
+
+    def _text(self, row: Row, name: str) -> str:
+        value: Any = row.get(name)
+        if isinstance(value, str):
+            return value
+        if value is None or isinstance(value, list | tuple | dict):
+            what = "no" if value is None else f"a {type(value).__name__} for the"
+            raise self._error(
+                row,
+                f"{what} field '{name}'",
+                "give it a text in the source's `fields`, or return None to skip it",
+            )
+        return str(value)
+
+    def _error(self, row: Row, what: str, fix: str) -> DataError:
+        row_id = row["row_id"]
+        return DataError(
+            f"row {row_id} has {what}", where=f"{row_id} of {self._where}", fix=fix
+        )
+
+
+def _p3(text: str, is_answer: bool) -> str:
+    return re.sub(r"\n", "" if is_answer else " ", text)

@@ -11,16 +11,15 @@ are FLAN's: zero-shot and few-shot, with the options shown or not. Chain-of-thou
 tasks are tasks whose templates put a rationale into the target.
 
 Examples hold, beside SeqIO's inputs and targets: row_id, template_id, prompt_type,
-task_name, shot_ids, choices (what the target would be for each option; none when
-`cot`, where it would give the rationale away) and references (for each accepted
-answer).
+task_name, collection, shot_ids, choices (what the target would be for each option; none
+when `cot`, where it would give the rationale away) and references (for each accepted
+answer). All tasks have the same features, so that any of them can be mixed.
 """
 
-import functools
 import importlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,22 +27,12 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data.fewshot import FewShot, choose_shots
+from flanjax.data.choices import make_choices
+from flanjax.data.faithful import known_switches
+from flanjax.data.fewshot import FewShot
 from flanjax.data.instruction import InstructionTask, TaskInfo
-from flanjax.data.options import FIXED_STYLE, draw_styles
-from flanjax.data.render import (
-    Renderer,
-    ShotAssembler,
-    map_examples,
-    rows_dataset,
-)
-from flanjax.data.rows import (
-    assign_templates,
-    count_rows,
-    load_table,
-    task_rng,
-    template_fields,
-)
+from flanjax.data.render import ExampleRenderer, examples_dataset
+from flanjax.data.rows import MANY_OPTIONS, RowTable, load_table, read_rows
 from flanjax.data.seqio_vocabulary import LazyVocabulary
 from flanjax.data.sources import Source
 from flanjax.data.templates import PROMPT_TYPES, Template, TemplateGroup
@@ -70,8 +59,13 @@ def add_instruction_task(
     cot: bool = False,
     answer_field: str = "answer",
     option_fields: Sequence[str] = (),
+    form: str = "",
+    inline_shots: bool = False,
+    mix_shots: FewShot | None = None,
+    many_options: str = "error",
+    faithful: Sequence[str] = (),
 ) -> tuple[str, ...]:
-    """Registers a dataset as SeqIO Tasks named `<name>_<prompt type>`.
+    """Registers a dataset as SeqIO Tasks named `<name>_<prompt type>[_<form>]`.
 
     Args:
       name: base of the tasks' names.
@@ -83,13 +77,22 @@ def add_instruction_task(
         four with options, zs_opt and fs_opt with `cot`, else zs_noopt and fs_noopt.
       few_shot: number of exemplars and token budget; default `FewShot()`.
       exemplar_split: split that exemplars come from; default the query's own.
-      option_style: "fixed", or "random" for a format drawn for each example of zs_opt
-        (exemplars and their queries always have the fixed one).
+      option_style: "fixed", or "random" for a format of options and dialogs drawn for
+        each example of zs_opt (exemplars and their queries always have the fixed one).
       template_assignment: "round_robin" over the shuffled rows, "random", or "all".
       cot: whether targets hold a rationale.
       answer_field: the field that `options` and `references` are alternatives of.
       option_fields: other fields that give the options away; no-option templates must
         not use them.
+      form: ends the names, where a dataset has several forms of one prompt type.
+      inline_shots: the few-shot templates hold their exemplar themselves, as fields of
+        the query's row; none are drawn.
+      mix_shots: adds `<name>_fs_opt[_<form>]_mix`, in which each exemplar has its own
+        template among those with `in_template_mix`, and one separator drawn for the
+        task stands between them (FLAN's mix_five_shot is `FewShot(shots=5)`).
+      many_options: of rows with more than 26 options, whose names run out: "error", or
+        "bullets" to write them with bullets only.
+      faithful: switches of `flanjax.data.faithful` that are always on here.
 
     Returns:
       Names of the registered tasks.
@@ -104,10 +107,15 @@ def add_instruction_task(
         _one_of(value, PROMPT_TYPES, "prompt type", name)
     _one_of(option_style, _STYLES, "option_style", name)
     _one_of(template_assignment, _ASSIGNMENTS, "template_assignment", name)
+    _one_of(many_options, MANY_OPTIONS, "many_options", name)
     if exemplar_split is not None:
         _one_of(exemplar_split, source.splits, "exemplar_split", name)
+    if mix_shots is not None:
+        _one_of("fs_opt", prompt_types, "prompt type for mix_shots", name)
     if not isinstance(templates, TemplateGroup):
         templates = tuple(templates)
+    forms = [(prompt_type, False) for prompt_type in prompt_types]
+    forms += [("fs_opt", True)] if mix_shots is not None else []
     tasks = [
         InstructionTask(
             base=name,
@@ -115,7 +123,7 @@ def add_instruction_task(
             source=source,
             template_source=templates,
             info=info,
-            few_shot=few_shot or FewShot(),
+            few_shot=(mix_shots if mixes else few_shot) or FewShot(),
             exemplar_split=exemplar_split,
             option_style=option_style,
             template_assignment=template_assignment,
@@ -123,8 +131,13 @@ def add_instruction_task(
             cot=cot,
             answer_field=answer_field,
             option_fields=tuple(option_fields),
+            form=form,
+            inline_shots=inline_shots,
+            mixes_templates=mixes,
+            many_options=many_options,
+            faithful=known_switches(faithful, f"task {name}"),
         )
-        for prompt_type in prompt_types
+        for prompt_type, mixes in forms
     ]
     for task in tasks:
         _register(task)
@@ -147,12 +160,17 @@ def task_info(name: str) -> dict[str, Any]:
         "name": name,
         "base": task.base,
         "prompt_type": task.prompt_type,
+        "form": task.form,
         **asdict(task.info),
         "splits": task.source.splits,
         "cot": task.cot,
-        "few_shot": asdict(task.few_shot) if task.is_few_shot else None,
+        "few_shot": asdict(task.few_shot) if task.draws_shots else None,
+        "inline_shots": task.inline_shots and task.is_few_shot,
+        "mixes_templates": task.mixes_templates,
         "exemplar_split": task.exemplar_split,
-        "option_style": task.option_style if task.prompt_type == "zs_opt" else "fixed",
+        "option_style": "random" if task.draws_formats else "fixed",
+        "many_options": task.many_options,
+        "faithful": sorted(task.switches()),
         "template_assignment": task.template_assignment,
         "template_file": str(getattr(task.template_source, "path", "")) or None,
         "template_hashes": {t.id: t.hash for t in task.templates()},
@@ -250,16 +268,12 @@ def _register(task: InstructionTask) -> None:
             where=f"task {task.base}",
             fix="choose another name",
         )
-    steps: list[Callable] = [functools.partial(_render, task=task)]
-    if task.is_few_shot:
-        steps.append(functools.partial(_assemble, task=task))
     feature = seqio.Feature(LazyVocabulary(), add_eos=True)
     seqio.TaskRegistry.add(
         task.name,
-        source=_RowSource(task),
+        source=_RenderedSource(task),
         output_features={"inputs": feature, "targets": feature},
         preprocessors=[
-            *steps,
             seqio.preprocessors.tokenize,
             seqio.CacheDatasetPlaceholder(),
             seqio.preprocessors.append_eos_after_trim,
@@ -268,8 +282,8 @@ def _register(task: InstructionTask) -> None:
     _TASKS[task.name] = task
 
 
-class _RowSource(seqio.DataSource):
-    """SeqIO's view of a source: rows with template, style and exemplars chosen."""
+class _RenderedSource(seqio.DataSource):
+    """SeqIO's view of a task: a source of prompts and targets."""
 
     def __init__(self, task: InstructionTask):
         super().__init__(splits=task.source.splits)
@@ -283,80 +297,42 @@ class _RowSource(seqio.DataSource):
         return [split]
 
     def num_input_examples(self, split: str) -> int:
-        task = self._task
-        copies = len(task.templates()) if task.template_assignment == "all" else 1
-        return copies * count_rows(task.source, split)
+        task, rows = self._task, len(read_rows(self._task.source, split))
+        templates = len(task.templates())
+        if "drop_incomplete_round" in task.switches():
+            return rows - rows % templates
+        return rows * (templates if task.template_assignment == "all" else 1)
 
     def get_dataset(
         self, split="train", shuffle=True, seed=None, shard_info=None, **unused
     ) -> tf.data.Dataset:
         """Makes the dataset; the same seed gives the same, None counts as 0."""
         del shard_info, unused  # SeqIO shards the examples of a single shard itself.
-        task, templates = self._task, self._task.templates()
-        rng = task_rng(None if seed is None else int(seed), task.name, split)
-        table = load_table(task.source, split, templates, task.answer_field)
-        rows, numbers, order = assign_templates(
-            len(table.row_ids), len(templates), task.template_assignment, rng
-        )
-        styles = np.tile(np.array(FIXED_STYLE, np.int32), (len(rows), 1))
-        if task.prompt_type == "zs_opt" and task.option_style == "random":
-            styles = draw_styles(len(rows), rng)
-        shots = pool = None
-        if task.is_few_shot:
+        task = self._task
+        table, pool = self._table(split), None
+        if task.draws_shots:
             pool_split = task.exemplar_split or split
-            pool = table
-            if pool_split != split:
-                pool = load_table(task.source, pool_split, templates, task.answer_field)
-            shots = choose_shots(
-                [table.keys[row] for row in rows],
-                pool.keys,
-                [table.groups[row] for row in rows],
-                pool.groups,
-                task.few_shot,
-                rng,
-            )
-        order = order if shuffle else np.arange(len(rows))
-        chosen = {"row": rows, "template": numbers, "style": styles}
-        chosen = {name: column[order] for name, column in chosen.items()}
-        shots = None if shots is None else shots[order]
-        return rows_dataset(table, chosen, shots, pool)
+            pool = table if pool_split == split else self._table(pool_split)
+        choices = make_choices(
+            task,
+            table,
+            pool,
+            len(task.templates()),
+            split,
+            0 if seed is None else int(seed),
+            shuffle,
+        )
+        vocabulary = LazyVocabulary().vocabulary
+        renderer = ExampleRenderer(task, table, pool, choices, vocabulary)
+        return examples_dataset(renderer)
 
-
-def _render(dataset: tf.data.Dataset, *, task: InstructionTask) -> tf.data.Dataset:
-    templates = task.templates()
-    renderer = Renderer(
-        templates, template_fields(templates), task.answer_field, choices=not task.cot
-    )
-
-    def render(example: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        rendered = {
-            **renderer.query(example),
-            "row_id": example["row_id"],
-            "prompt_type": tf.constant(task.prompt_type),
-            "task_name": tf.constant(task.name),
-            "shot_ids": tf.constant([], tf.string),
-        }
-        if task.is_few_shot:
-            inputs, targets = renderer.shots(example)
-            rendered |= {"shot_inputs": inputs, "shot_targets": targets}
-            rendered |= {name: example[name] for name in ("shot_ids", "template")}
-        return rendered
-
-    return map_examples(dataset, render)
-
-
-def _assemble(
-    dataset: tf.data.Dataset,
-    output_features: dict[str, Any],
-    *,
-    task: InstructionTask,
-) -> tf.data.Dataset:
-    vocabulary = output_features["inputs"].vocabulary
-    assemble = ShotAssembler(task.templates(), task.few_shot.max_tokens, vocabulary)
-    dataset = map_examples(dataset, assemble)
-    return dataset.filter(_has_shots)
-
-
-@tf.autograph.experimental.do_not_convert
-def _has_shots(example: dict[str, tf.Tensor]) -> tf.Tensor:
-    return tf.size(example["shot_ids"]) > 0
+    def _table(self, split: str) -> RowTable:
+        task = self._task
+        return load_table(
+            task.source,
+            split,
+            task.templates(),
+            task.answer_field,
+            task.many_options,
+            "t0_newlines" in task.switches(),
+        )

@@ -9,10 +9,13 @@ r"""Templates: instruction texts with `{fields}`, kept in TOML and checked when 
     targets = "{answer}"
     inputs_prefix = "Q: "                # few-shot only, before each input
     targets_prefix = "A: "               # few-shot only, before each target
+    header = "On {topic}.\n\n"           # few-shot only, once, before all exemplars
+    in_template_mix = false              # not where each exemplar has its own template
     prompt_types = ["zs_opt", "fs_opt"]  # only in these forms; default: in all
 
-`{options_}` is the formatted list of options. The no-option forms are the same
-templates with `{options_}` and the newlines before it deleted. A literal brace is
+`{options_}` is the formatted list of options, `{dialog_}` the formatted turns of the
+field `dialog`. A header may hold fields of the query's row. The no-option forms are the
+same templates with `{options_}` and the newlines before it deleted. A literal brace is
 written twice. `TemplateFile(path)["boolq"]` reads nothing until it is used.
 """
 
@@ -29,7 +32,8 @@ from typing import Any
 from flanjax.data.toml_lines import TomlLines
 from flanjax.errors import DataError, nearest
 
-OPTIONS = "options_"
+OPTIONS, DIALOG = "options_", "dialog_"
+FORMATTED = {OPTIONS: "options", DIALOG: "dialog"}  # Made of which field.
 PROMPT_TYPES = ("zs_opt", "zs_noopt", "fs_opt", "fs_noopt")
 
 _PART = re.compile(
@@ -41,6 +45,7 @@ _SHOT_PARTS = {
     "x_y_delimiter": "\n\n",
     "example_separator": "\n\n\n",
 }
+_SHOT_SETTINGS = ("header", "in_template_mix")
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,8 @@ class Template:
       targets_prefix: few-shot text before each target.
       x_y_delimiter: few-shot text between input and target.
       example_separator: few-shot text after each exemplar.
+      header: few-shot text before the first exemplar, with `{fields}` of the query.
+      in_template_mix: whether it is used where each exemplar has its own template.
       prompt_types: the forms it is used in.
     """
 
@@ -67,18 +74,21 @@ class Template:
     targets_prefix: str = ""
     x_y_delimiter: str = "\n\n"
     example_separator: str = "\n\n\n"
+    header: str = ""
+    in_template_mix: bool = True
     prompt_types: tuple[str, ...] = PROMPT_TYPES
 
     @property
     def fields(self) -> tuple[str, ...]:
-        """Names of the fields of inputs and targets, each once, in order."""
-        parts = [*parse(self.inputs), *parse(self.targets)]
+        """Names of the fields of all texts, each once, in order."""
+        parts = [*parse(self.inputs), *parse(self.targets), *parse(self.header)]
         return tuple(dict.fromkeys(name for _, name in parts if name is not None))
 
     @property
     def hash(self) -> str:
         """Digest (12 characters) of all texts; the id and place do not count."""
-        texts = [self.inputs, self.targets, *(getattr(self, p) for p in _SHOT_PARTS)]
+        names = ("inputs", "targets", *_SHOT_PARTS, "header")
+        texts = [getattr(self, name) for name in names]
         return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]
 
     @property
@@ -150,11 +160,11 @@ def check_fields(
       available: names of the rows' fields.
       where: the source of the rows, for the message.
     """
-    known = [*available, OPTIONS]
+    known = [*available, *FORMATTED]
     for template in templates:
         for name in template.fields:
             if name not in known:
-                listed = ", ".join(sorted(set(known) - {"row_id"}))
+                listed = ", ".join(sorted(set(known) - {"row_id", *FORMATTED}))
                 raise DataError(
                     f"template {template.id} uses the unknown field '{name}'."
                     f"{nearest(name, known)}",
@@ -248,14 +258,14 @@ class _Reader:
             self._fail(line, f"'{name}' has no templates", f"add [[{name}.templates]]")
         defaults = {key: value for key, value in table.items() if key != "templates"}
         for key, value in defaults.items():
-            self._check(name, None, key, value, _SHOT_PARTS)
+            self._check(name, None, key, value, [*_SHOT_PARTS, *_SHOT_SETTINGS])
         entries = enumerate(table["templates"])
         return tuple(self._template(name, i, {**defaults, **e}, e) for i, e in entries)
 
     def _template(
         self, group: str, index: int, merged: dict[str, Any], own: dict[str, Any]
     ) -> Template:
-        known = ["inputs", "targets", "prompt_types", *_SHOT_PARTS]
+        known = ["inputs", "targets", "prompt_types", *_SHOT_PARTS, *_SHOT_SETTINGS]
         for key, value in own.items():
             self._check(group, index, key, value, known)
         line = self.lines.of(group, index)
@@ -266,14 +276,7 @@ class _Reader:
                     f"template {group}/{index} has no {key}",
                     f'add {key} = "..."',
                 )
-            try:
-                parse(own[key])
-            except ValueError as error:
-                self._fail(
-                    self.lines.of(group, index, key),
-                    f"template {group}/{index}, {key}: {error}",
-                    "write {field} for a field and {{ or }} for a literal brace",
-                )
+            self._parsed(group, index, key, own[key])
         if "prompt_types" in merged:
             merged["prompt_types"] = tuple(merged["prompt_types"])
         return Template(id=f"{group}/{index}", where=f"{self.path}:{line}", **merged)
@@ -295,6 +298,9 @@ class _Reader:
                 self._fail(
                     line, f"bad prompt_types {value!r}", f"list some of: {listed}"
                 )
+        elif key == "in_template_mix":
+            if not isinstance(value, bool):
+                self._fail(line, f"bad {key} {value!r}", "write true or false")
         elif not isinstance(value, str):
             self._fail(line, f"'{key}' is not a text", 'write it in quotes, "..."')
         elif key in _SHOT_PARTS and re.search(r"\{[A-Za-z_]\w*\}", value):
@@ -303,6 +309,27 @@ class _Reader:
                 f"'{key}' is literal text and cannot hold a field",
                 "put the field into inputs or targets",
             )
+        elif key == "header":
+            formatted = [n for _, n in self._parsed(group, index, key, value)]
+            if set(formatted) & set(FORMATTED):
+                self._fail(
+                    line,
+                    "a header cannot hold {options_} or {dialog_}",
+                    "put them into inputs",
+                )
+
+    def _parsed(
+        self, group: str, index: int | None, key: str, text: str
+    ) -> list[tuple[str, str | None]]:
+        try:
+            return parse(text)
+        except ValueError as error:
+            place = group if index is None else f"template {group}/{index}"
+            raise DataError(
+                f"{place}, {key}: {error}",
+                where=f"{self.path}:{self.lines.of(group, index, key)}",
+                fix="write {field} for a field and {{ or }} for a literal brace",
+            ) from error
 
     def _fail(self, line: int, what: str, fix: str) -> None:
         raise DataError(what, where=f"{self.path}:{line}", fix=fix)

@@ -205,7 +205,7 @@ def test_drawn_option_formats_parse_back_and_targets_follow_them(templates):
 def test_templates_take_turns_over_the_shuffled_rows():
     shuffled = seqio.get_mixture_or_task("colours_zs_opt").source
     order = list(shuffled.get_dataset("train", shuffle=True, seed=0))
-    turns = [int(example["template"]) for example in order]
+    turns = [int(example["template_id"].numpy()[-1:]) for example in order]
     assert turns == [i % 3 for i in range(40)]
     rows = [example["row_id"].numpy().decode() for example in order]
     assert rows != sorted(rows, key=lambda r: int(r.split(":")[2]))
@@ -342,7 +342,8 @@ def test_a_task_says_what_it_is(templates):
     name = _add("told", templates, few_shot=FewShot(2, 500))[1]
     info = task_info(name)
     assert info["dataset"] == "colours" and info["prompt_type"] == "fs_noopt"
-    assert info["few_shot"] == {"shots": 2, "max_tokens": 500}
+    expected = {"shots": 2, "max_tokens": 500, "in_order": False}
+    assert info["few_shot"] == expected
     assert list(info["template_hashes"]) == ["colours/0", "colours/1", "colours/2"]
     assert info["template_file"].endswith("colours.toml")
     assert info["fingerprint"]("train") == task_fingerprint(name, "train")
