@@ -1,10 +1,19 @@
-"""Digests of values, files and functions: what makes prepared data stale."""
+"""Digests of values, files and functions: what makes prepared data stale.
 
+with recorded_files() as files:
+    source.fingerprint("train")
+files                          # {"/data/boolq.jsonl": [4096, 17953..., "9f86d..."]}
+change_of("/data/boolq.jsonl", files["/data/boolq.jsonl"])       # "" if none
+"""
+
+import contextlib
+import contextvars
 import dataclasses
 import functools
 import hashlib
 import inspect
 import json
+import os
 import re
 import types
 from collections.abc import Callable, Iterator
@@ -20,8 +29,56 @@ def digest(*parts: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
+# Size in bytes, time of change in ns, and sha256 in hex or "" where it does not count.
+Stamp = list[Any]
+_recorded: contextvars.ContextVar[dict[str, Stamp] | None] = contextvars.ContextVar(
+    "recorded", default=None
+)
+
+
+@contextlib.contextmanager
+def recorded_files() -> Iterator[dict[str, Stamp]]:
+    """Yields a dict that fills with every file a digest is taken of, by its path."""
+    files: dict[str, Stamp] = {}
+    token = _recorded.set(files)
+    try:
+        yield files
+    finally:
+        _recorded.reset(token)
+
+
 def file_digest(path: Path) -> str:
     """Returns the sha256 of a file; read again only when size or time changed."""
+    size, modified = _size_and_time(path)
+    content = _content_digest(path, size, modified)
+    _record(path, [size, modified, content])
+    return content
+
+
+def file_times(path: Path) -> list[int]:
+    """Returns size and time of change (ns): what a file too large to read counts by."""
+    size, modified = _size_and_time(path)
+    _record(path, [size, modified, ""])
+    return [size, modified]
+
+
+def change_of(path: str, stamp: Stamp) -> str:
+    """Says what has become of a recorded file: "", "is gone" or "has changed".
+
+    A file of the same size and time is not read; one with another time only if its
+    content counts.
+    """
+    try:
+        size, modified = _size_and_time(Path(path))
+    except DataError:
+        return "is gone"
+    if [size, modified] == stamp[:2]:
+        return ""
+    same = size == stamp[0] and stamp[2] == file_digest(Path(path))
+    return "" if same else "has changed"
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
     try:
         status = path.stat()
     except FileNotFoundError as error:
@@ -30,7 +87,13 @@ def file_digest(path: Path) -> str:
             where=str(path),
             fix="check the path, or fetch the data first (`flanjax data fetch`)",
         ) from error
-    return _content_digest(path, status.st_size, status.st_mtime_ns)
+    return status.st_size, status.st_mtime_ns
+
+
+def _record(path: Path, stamp: Stamp) -> None:
+    files = _recorded.get()
+    if files is not None:
+        files[os.path.abspath(path)] = stamp
 
 
 @functools.cache
@@ -44,8 +107,17 @@ def function_identity(function: Callable | None) -> str:
 
     Follows functions of the same package and of flanjax, what the function closes over
     and its module's constants, so that changing a label list in a mixture changes the
-    identity of the `fields` functions that read it, and of no others.
+    identity of the `fields` functions that read it, and of no others. A function is
+    looked at once in a process: thousands of tasks ask for the same ones.
     """
+    try:
+        return _identity(function)
+    except TypeError:  # A callable that cannot be hashed.
+        return _identity.__wrapped__(function)
+
+
+@functools.cache
+def _identity(function: Callable | None) -> str:
     packages = {"flanjax", _package(getattr(function, "__module__", ""))}
     return digest(_Description(packages).of(function))
 
