@@ -182,6 +182,7 @@ DATASETS: dict[str, MuffinDataset] = {
         _arc,
         has_options=True,
         licence="CC BY-SA 4.0",
+        templates="arc",
     ),
     "arc_easy": MuffinDataset(
         "ai2_arc/ARC-Easy:1.0.0",
@@ -190,11 +191,13 @@ DATASETS: dict[str, MuffinDataset] = {
         _arc,
         has_options=True,
         licence="CC BY-SA 4.0",
+        templates="arc",
     ),
 }
 
 _TEMPLATES = Path(__file__).parent / "templates"
 GROUPS = {
-    name: TemplateFile(_TEMPLATES / f"muffin_{dataset.cluster}.toml")[name]
+    group: TemplateFile(_TEMPLATES / f"muffin_{dataset.cluster}.toml")[group]
     for name, dataset in DATASETS.items()
+    for group in [dataset.templates or name]
 }
