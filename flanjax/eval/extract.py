@@ -23,7 +23,8 @@ _CLOSING = re.compile(
 )
 _LOOSE_CLOSING = re.compile(r"\banswer(?:\s+is\b\s*:?|\s*:)", re.IGNORECASE)
 _NUMBER = re.compile(
-    r"(?<![\w.])[-\u2212]?(?:[$€£]\s?)?"
+    # Not `\w`: in Chinese, Japanese and Thai a number follows its word without a space.
+    r"(?<![A-Za-z_.\d])[-\u2212]?(?:[$€£]\s?)?"
     r"(\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 )
 _YES_NO = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)

@@ -70,7 +70,8 @@ def score_record(record: Mapping[str, Any]) -> Record:
 
     flexible_golds = [found for gold in record["gold"] if (found := read(gold))]
     if not flexible_golds:  # Golds of another kind than the eval says: compare texts.
-        extractor, flexible_golds = "text", record["gold"]
+        extractor = "text"
+        flexible_golds = [read(gold) or gold for gold in record["gold"]]
     strict, flexible = extract.strict(record["output"], style), read(record["output"])
     strict_golds = [extract.strict(gold, style) or gold for gold in record["gold"]]
     scores = {

@@ -92,6 +92,9 @@ def test_first_number_of_a_direct_answer(text, answer):
         ("Answer: 4. So the answer is unclear, 3 or 5", "3"),
         ("He has 5. The answer is", "5"),
         ("He has 5, 6 and 2,125.", "2125"),
+        ("3+2で5台の車がある。答えは15です。", "15"),
+        ("答案是2,125。", "2125"),
+        ("উত্তর হল 11।", "11"),
         ("nothing", None),
     ],
 )

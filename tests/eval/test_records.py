@@ -26,6 +26,7 @@ def record(output, gold, **changes):
         ("(B) the dog", {"extractor": "choice", "choices": ["(A) it", "(B) the dog"]}),
         ("1,234.50", {"extractor": "number"}),
         ("an answer without a number", {"extractor": "number"}),
+        ("So the answer is Up, up.", {"extractor": "choice", "style": "cot"}),
         ("Adam has 7. The answer is 7.", {"extractor": "number", "style": "cot"}),
         ("It barks. So the answer is a dog.", {"style": "cot"}),
         ("Paris, the capital.", {}),
