@@ -1,140 +1,19 @@
 """Examples of a task as a TensorFlow dataset: rendered in Python, a chunk at a time.
 
-Filling templates is text work that TensorFlow's string operations did five times as
-slowly, after a graph had been built for every task. Here the graph is one call of a
-function that returns a chunk of texts, whatever the templates are.
+Filling templates is text work that TensorFlow's string operations do more slowly, after
+a graph has been built for every task. Here the graph is one call of a function that
+returns a chunk of texts, whatever the templates are.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from flanjax.data.choices import Choices
-from flanjax.data.instruction import InstructionTask
-from flanjax.data.prompt_text import Rendered, Renderer
-from flanjax.data.rows import RowTable
-from flanjax.data.shot_text import ShotAssembler, ShotPrompt
-from flanjax.data.vocabulary import Vocabulary
+from flanjax.data.examples import LISTS, TEXTS, ExampleRenderer
 
-TEXTS = (
-    "inputs",
-    "targets",
-    "row_id",
-    "template_id",
-    "prompt_type",
-    "task_name",
-    "collection",
-)
-LISTS = ("choices", "references", "shot_ids")
 _CHUNK = 64
-
-Example = dict[str, Any]
-
-
-class ExampleRenderer:
-    """Renders a split of a task by the choices made for it.
-
-    Args:
-      task: what to render.
-      table: its rows.
-      pool: rows that are exemplars; None if none are drawn.
-      choices: from `make_choices`.
-      vocabulary: what the few-shot budget is counted with.
-    """
-
-    def __init__(
-        self,
-        task: InstructionTask,
-        table: RowTable,
-        pool: RowTable | None,
-        choices: Choices,
-        vocabulary: Vocabulary,
-    ):
-        self._task, self._templates = task, task.templates()
-        self._table, self._pool, self._choices = table, pool, choices
-        switches = task.switches()
-        self._renderer = Renderer(
-            self._templates, table.fields, task.answer_field, not task.cot, switches
-        )
-        self._assembler = ShotAssembler(
-            task.few_shot.max_tokens,
-            lambda texts: list(map(len, vocabulary.encode_batch(list(texts)))),
-            choices.separator,
-            "budget_without_delimiters" not in switches,
-        )
-
-    def __len__(self) -> int:
-        return len(self._choices)
-
-    def examples(self, begin: int, end: int) -> list[Example]:
-        """Returns some of the examples; fewer where no exemplar fits."""
-        queries = [self._query(i) for i in range(begin, end)]
-        if self._pool is None:
-            return [self._example(i, q) for i, q in enumerate(queries, begin)]
-        return list(self._with_shots(begin, queries, self._pool))
-
-    def _query(self, index: int) -> Rendered:
-        choices = self._choices
-        return self._renderer.query(
-            self._table,
-            choices.rows[index],
-            choices.templates[index],
-            choices.option_styles[index],
-            choices.dialog_styles[index],
-        )
-
-    def _example(self, index: int, rendered: Rendered) -> Example:
-        task, choices = self._task, self._choices
-        inline = task.is_few_shot
-        return {
-            "inputs": rendered.header + rendered.inputs if inline else rendered.inputs,
-            "targets": rendered.targets,
-            "row_id": self._table.row_ids[choices.rows[index]],
-            "template_id": self._templates[choices.templates[index]].id,
-            "prompt_type": task.prompt_type,
-            "task_name": task.name,
-            "collection": task.info.collection,
-            "choices": rendered.choices,
-            "references": rendered.references,
-            "shot_ids": (),
-        }
-
-    def _with_shots(
-        self, begin: int, queries: Sequence[Rendered], pool: RowTable
-    ) -> Iterator[Example]:
-        chosen = [self._shots(i) for i in range(begin, begin + len(queries))]
-        prompts = []
-        for index, (query, shots) in enumerate(zip(queries, chosen, strict=True)):
-            template = self._templates[self._choices.templates[begin + index]]
-            rendered = [
-                (self._renderer.exemplar(pool, row, t), self._templates[t])
-                for row, t in shots
-            ]
-            prompts.append(ShotPrompt(query, template, rendered))
-        joined = self._assembler.join(prompts)
-        for index, (text, kept) in enumerate(joined):
-            if not kept and not self._task.few_shot.in_order:
-                continue
-            query, shots = queries[index], chosen[index]
-            yield {
-                **self._example(begin + index, query),
-                "inputs": text,
-                "targets": query.targets.strip(),
-                "choices": [choice.strip() for choice in query.choices],
-                "references": [each.strip() for each in query.references],
-                "shot_ids": [pool.row_ids[row] for row, _ in shots[:kept]],
-            }
-
-    def _shots(self, index: int) -> list[tuple[int, int]]:
-        """Returns row and template of each exemplar of a query."""
-        choices = self._choices
-        rows = choices.shots[index] if choices.shots is not None else ()
-        templates = [choices.templates[index]] * len(rows)
-        if choices.shot_templates is not None:
-            templates = choices.shot_templates[index]
-        return [(row, t) for row, t in zip(rows, templates, strict=True) if row >= 0]
 
 
 def examples_dataset(renderer: ExampleRenderer) -> tf.data.Dataset:

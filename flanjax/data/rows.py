@@ -90,6 +90,7 @@ def load_table(
     reader = _RowReader(templates, answer_field, many_options, where, as_p3_was_read)
     options = [reader.options(row) for row in rows]
     values = [reader.values(row) for row in rows]
+    reader.check_answers(rows, values, options)
     dialogs = [reader.dialog(row) for row in rows]
     asked = [i for i, name in enumerate(reader.fields) if name != answer_field]
     return RowTable(
@@ -146,6 +147,9 @@ class _RowReader:
         used = {name for template in templates for name in template.fields}
         self._shows_options, self._shows_dialog = OPTIONS in used, DIALOG in used
         self._answer = answer_field
+        self._answers_with_option = any(
+            t.shows_options and t.targets_name(answer_field) for t in templates
+        )
         self._bullets = many_options == "bullets"
         self._where, self._as_p3 = where, as_p3_was_read
         # Rows share few lists of options: one tuple of each is enough.
@@ -157,6 +161,29 @@ class _RowReader:
             answers = [name == self._answer for name in self.fields]
             texts = [_p3(t, a) for t, a in zip(texts, answers, strict=True)]
         return tuple(texts)
+
+    def check_answers(
+        self, rows: Sequence[Row], values: Sequence[Texts], options: Sequence[Texts]
+    ) -> None:
+        """Raises DataError for an answer that is not among the options shown with it.
+
+        The public code writes such examples. They are nearly always a slip of a
+        `fields` function ("Yes" for an answer, "yes" among the options).
+        """
+        if not self._answers_with_option:
+            return
+        column = self.fields.index(self._answer)
+        for row, texts, shown in zip(rows, values, options, strict=True):
+            answer = texts[column]
+            if answer not in shown and answer.strip() not in map(str.strip, shown):
+                listed = ", ".join(repr(option) for option in shown[:5])
+                raise self._error(
+                    row,
+                    f"the answer {answer!r} in its field '{self._answer}', which is "
+                    f"none of its options ({listed})",
+                    "spell both alike in the source's `fields`, or return None to "
+                    "skip the row",
+                )
 
     def options(self, row: Row) -> Texts:
         options = self.texts(row, "options")

@@ -19,7 +19,7 @@ answer). All tasks have the same features, so that any of them can be mixed.
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -27,12 +27,12 @@ import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data.choices import make_choices
+from flanjax.data.examples import ExampleRenderer, split_renderer
 from flanjax.data.faithful import known_switches
 from flanjax.data.fewshot import FewShot
 from flanjax.data.instruction import InstructionTask, TaskInfo
-from flanjax.data.render import ExampleRenderer, examples_dataset
-from flanjax.data.rows import MANY_OPTIONS, RowTable, load_table, read_rows
+from flanjax.data.render import examples_dataset
+from flanjax.data.rows import MANY_OPTIONS, read_rows
 from flanjax.data.seqio_vocabulary import LazyVocabulary
 from flanjax.data.sources import Source
 from flanjax.data.templates import PROMPT_TYPES, Template, TemplateGroup
@@ -40,6 +40,7 @@ from flanjax.errors import ConfigError, nearest
 
 _ASSIGNMENTS = ("round_robin", "random", "all")
 _STYLES = ("fixed", "random")
+_PLAIN_CHUNK = 256
 
 _TASKS: dict[str, InstructionTask] = {}
 
@@ -100,9 +101,7 @@ def add_instruction_task(
     Raises:
       ConfigError: an unknown choice, or a name that is taken.
     """
-    if prompt_types is None:
-        prompt_types = PROMPT_TYPES if has_options else ("zs_noopt", "fs_noopt")
-        prompt_types = ("zs_opt", "fs_opt") if cot else prompt_types
+    prompt_types = prompt_types or _usual_types(has_options, cot)
     for value in prompt_types:
         _one_of(value, PROMPT_TYPES, "prompt type", name)
     _one_of(option_style, _STYLES, "option_style", name)
@@ -116,32 +115,37 @@ def add_instruction_task(
         templates = tuple(templates)
     forms = [(prompt_type, False) for prompt_type in prompt_types]
     forms += [("fs_opt", True)] if mix_shots is not None else []
-    tasks = [
-        InstructionTask(
-            base=name,
-            prompt_type=prompt_type,
-            source=source,
-            template_source=templates,
-            info=info,
-            few_shot=(mix_shots if mixes else few_shot) or FewShot(),
-            exemplar_split=exemplar_split,
-            option_style=option_style,
-            template_assignment=template_assignment,
-            has_options=has_options,
-            cot=cot,
-            answer_field=answer_field,
-            option_fields=tuple(option_fields),
-            form=form,
-            inline_shots=inline_shots,
-            mixes_templates=mixes,
-            many_options=many_options,
-            faithful=known_switches(faithful, f"task {name}"),
+    return tuple(
+        _register(
+            InstructionTask(
+                base=name,
+                prompt_type=prompt_type,
+                source=source,
+                template_source=templates,
+                info=info,
+                few_shot=(mix_shots if mixes else few_shot) or FewShot(),
+                exemplar_split=exemplar_split,
+                option_style=option_style,
+                template_assignment=template_assignment,
+                has_options=has_options,
+                cot=cot,
+                answer_field=answer_field,
+                option_fields=tuple(option_fields),
+                form=form,
+                inline_shots=inline_shots,
+                mixes_templates=mixes,
+                many_options=many_options,
+                faithful=known_switches(faithful, f"task {name}"),
+            )
         )
         for prompt_type, mixes in forms
-    ]
-    for task in tasks:
-        _register(task)
-    return tuple(task.name for task in tasks)
+    )
+
+
+def _usual_types(has_options: bool, cot: bool) -> Sequence[str]:
+    if cot:
+        return ("zs_opt", "fs_opt")
+    return PROMPT_TYPES if has_options else ("zs_noopt", "fs_noopt")
 
 
 def task_names() -> tuple[str, ...]:
@@ -155,7 +159,7 @@ def task_info(name: str) -> dict[str, Any]:
     Raises:
       ConfigError: there is no such task.
     """
-    task = _get(name)
+    task = instruction_task(name)
     return {
         "name": name,
         "base": task.base,
@@ -184,7 +188,7 @@ def task_fingerprint(name: str, split: str) -> str:
 
     Seed and vocabulary are the caller's to add.
     """
-    return _get(name).fingerprint(split)
+    return instruction_task(name).fingerprint(split)
 
 
 def import_mixtures(modules: Sequence[str]) -> None:
@@ -243,7 +247,12 @@ def _plain(value: Any) -> Any:
     return [_plain(each) for each in value] if isinstance(value, list) else value
 
 
-def _get(name: str) -> InstructionTask:
+def instruction_task(name: str) -> InstructionTask:
+    """Returns what stands behind a SeqIO task of this module.
+
+    Raises:
+      ConfigError: there is no such task.
+    """
     if name not in _TASKS:
         raise ConfigError(
             f"no instruction task '{name}'.{nearest(name, _TASKS)}",
@@ -261,7 +270,7 @@ def _one_of(value: str, known: Sequence[str], what: str, task: str) -> None:
         )
 
 
-def _register(task: InstructionTask) -> None:
+def _register(task: InstructionTask) -> str:
     if task.name in seqio.TaskRegistry.names():
         raise ConfigError(
             f"a task named '{task.name}' exists already",
@@ -280,6 +289,7 @@ def _register(task: InstructionTask) -> None:
         ],
     )
     _TASKS[task.name] = task
+    return task.name
 
 
 class _RenderedSource(seqio.DataSource):
@@ -308,31 +318,22 @@ class _RenderedSource(seqio.DataSource):
     ) -> tf.data.Dataset:
         """Makes the dataset; the same seed gives the same, None counts as 0."""
         del shard_info, unused  # SeqIO shards the examples of a single shard itself.
-        task = self._task
-        table, pool = self._table(split), None
-        if task.draws_shots:
-            pool_split = task.exemplar_split or split
-            pool = table if pool_split == split else self._table(pool_split)
-        choices = make_choices(
-            task,
-            table,
-            pool,
-            len(task.templates()),
-            split,
-            0 if seed is None else int(seed),
-            shuffle,
-        )
-        vocabulary = LazyVocabulary().vocabulary
-        renderer = ExampleRenderer(task, table, pool, choices, vocabulary)
-        return examples_dataset(renderer)
+        return examples_dataset(self._renderer(split, shuffle, seed))
 
-    def _table(self, split: str) -> RowTable:
-        task = self._task
-        return load_table(
-            task.source,
-            split,
-            task.templates(),
-            task.answer_field,
-            task.many_options,
-            "t0_newlines" in task.switches(),
-        )
+    def plain_examples(
+        self, split: str, shuffle: bool, seed: int | None
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yields the dataset's examples as dicts of texts, some hundreds at a time.
+
+        The same function renders both; what SeqIO and TensorFlow do besides takes ten
+        times as long. See `flanjax.data.examples`.
+        """
+        renderer = self._renderer(split, shuffle, seed)
+        for begin in range(0, len(renderer), _PLAIN_CHUNK):
+            end = min(begin + _PLAIN_CHUNK, len(renderer))
+            yield renderer.examples(begin, end)
+
+    def _renderer(self, split: str, shuffle: bool, seed: Any) -> ExampleRenderer:
+        seed = 0 if seed is None else int(seed)
+        vocabulary = LazyVocabulary().vocabulary
+        return split_renderer(self._task, split, seed, shuffle, vocabulary)

@@ -96,6 +96,10 @@ class Template:
         """Whether the options stand in the inputs."""
         return OPTIONS in (name for _, name in parse(self.inputs))
 
+    def targets_name(self, field: str) -> bool:
+        """Whether a field stands in the targets."""
+        return field in (name for _, name in parse(self.targets))
+
     def without_options(self) -> "Template":
         """Returns the template with `{options_}` and newlines before it deleted.
 
