@@ -61,7 +61,14 @@ def _gem(
     name: str, fields: Callable[[Row], Row | None], category: str, licence: str
 ) -> MuffinDataset:
     tfds = f"gem/{name}:1.1.0"
-    return MuffinDataset(tfds, "structure_to_text", category, fields, licence=licence)
+    return MuffinDataset(
+        tfds,
+        "structure_to_text",
+        category,
+        fields,
+        licence=licence,
+        answer_field="target",
+    )
 
 
 DATASETS: dict[str, MuffinDataset] = {

@@ -102,11 +102,18 @@ def _idebate(row: Row) -> Row | None:
 def _summaries(
     tfds: str,
     fields: Callable[[Row], Row | None],
+    summary: str,
     licence: str = "unknown",
     parts: dict[str, str] = OFFICIAL,
 ) -> MuffinDataset:
     return MuffinDataset(
-        tfds, "summarization", "summarization", fields, parts=parts, licence=licence
+        tfds,
+        "summarization",
+        "summarization",
+        fields,
+        parts=parts,
+        licence=licence,
+        answer_field=summary,
     )
 
 
@@ -118,21 +125,26 @@ DATASETS: dict[str, MuffinDataset] = {
         renamed(body=("email_body", "body"), subject=("subject_line", "subject")),
         parts=OFFICIAL,
         licence="CC BY-NC-SA 4.0",
+        answer_field="subject",
     ),
     "cnn_dailymail": _summaries(
         "cnn_dailymail:3.4.0",
         renamed(text=("article", "text"), highlights="highlights"),
+        "highlights",
         "Apache-2.0",
     ),
-    "gigaword": _summaries("gigaword:1.2.0", _gigaword, "research only"),
-    "multi_news": _summaries("multi_news:1.0.0", _multi_news, "research only"),
+    "gigaword": _summaries("gigaword:1.2.0", _gigaword, "summary", "research only"),
+    "multi_news": _summaries(
+        "multi_news:1.0.0", _multi_news, "summary", "research only"
+    ),
     "newsroom": _summaries(
         "newsroom:1.0.0",
         renamed(title="title", text="text", summary="summary"),
+        "summary",
         "research only",
     ),
-    "samsum": _summaries("samsum:1.0.0", _samsum, "CC BY-NC-ND 4.0"),
-    "xsum": _summaries("huggingface:xsum", _document),
+    "samsum": _summaries("samsum:1.0.0", _samsum, "summary", "CC BY-NC-ND 4.0"),
+    "xsum": _summaries("huggingface:xsum", _document, "summary"),
     "ag_news_subset": MuffinDataset(
         "ag_news_subset:1.0.0",
         "summarization",
@@ -143,14 +155,18 @@ DATASETS: dict[str, MuffinDataset] = {
         licence="research only",
     ),
     "opinion_abstracts_rotten_tomatoes": _summaries(
-        "opinion_abstracts/rotten_tomatoes:1.0.0", _rotten_tomatoes, parts=_LAST_600
+        "opinion_abstracts/rotten_tomatoes:1.0.0",
+        _rotten_tomatoes,
+        "critic_consensus",
+        parts=_LAST_600,
     ),
     "opinion_abstracts_idebate": _summaries(
-        "opinion_abstracts/idebate:1.0.0", _idebate, parts=_LAST_600
+        "opinion_abstracts/idebate:1.0.0", _idebate, "claim", parts=_LAST_600
     ),
     "wiki_lingua_english_en": _summaries(
         "gem/wiki_lingua_english_en:1.1.0",
         renamed(source="source", target="target"),
+        "target",
         "CC BY-NC-SA 3.0",
     ),
 }
