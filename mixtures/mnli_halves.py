@@ -13,6 +13,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from flanjax.data.catalog import has_data
 from flanjax.data.faithful import active
 from flanjax.data.identity import digest
 from flanjax.data.readers import Row
@@ -51,6 +52,10 @@ class MnliHalf:
     def where(self, split: str) -> str:
         """See `Source`."""
         return self.base.where(split)
+
+    def present(self, split: str) -> bool:
+        """Whether the data of a split seems to be on this machine."""
+        return has_data(self.base, split)
 
     def _divides(self, split: str) -> bool:
         # Asked when rows are read: the switch may be set after tasks are registered.
