@@ -9,19 +9,24 @@ small JSON with members, shares and the hashes of the files that define them: al
 training and evaluation read. This module imports TensorFlow, and takes that long.
 """
 
-import multiprocessing
+import dataclasses
+import functools
+import os
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent import futures
 from pathlib import Path
 from typing import Any
 
 import seqio
 import tensorflow as tf
 
+from flanjax.data.faithful import active, set_faithful
+from flanjax.data.identity import Stamp, file_digest, recorded_files
 from flanjax.data.mixing import Node, TaskShare, read_tree, resolve_shares
-from flanjax.data.prepare_task import RENDERING_CODE, Job, make_job, prepare_task
+from flanjax.data.prepare_task import Job, make_job, prepare_task
+from flanjax.data.problems import Problem, listed, refusal
+from flanjax.data.scratch import is_whole, remove_leftovers, scratch_directory
 from flanjax.data.seqio_vocabulary import set_default_vocabulary
 from flanjax.data.store import (
     STORE_VERSION,
@@ -29,11 +34,12 @@ from flanjax.data.store import (
     Member,
     PrepareConfig,
     ResolvedMixture,
-    file_hash,
     resolved_path,
 )
 from flanjax.data.tasks import import_mixtures, task_info, task_names
-from flanjax.data.vocabulary import load_vocabulary
+from flanjax.data.vocabulary import Vocabulary, load_vocabulary
+from flanjax.data.watch import Watch
+from flanjax.data.workers import Died, run_in_processes
 from flanjax.errors import ConfigError, DataError, nearest
 from flanjax.eval.suites import EvalSpec, resolve_evals, to_json
 
@@ -42,34 +48,67 @@ from flanjax.eval.suites import EvalSpec, resolve_evals, to_json
 _EVAL_SEED = 0
 _TRAINING, _VALIDATION = "training", "validation"
 _SECONDS_BETWEEN_MESSAGES = 5.0
-_Problem = tuple[str, str | None, str | None]
+_DIED = "use fewer processes (num_workers), or give them more memory, and run it again"
+_vocabulary = functools.lru_cache(maxsize=1)(load_vocabulary)
 
 
-def prepare(config: PrepareConfig, progress: Callable[[str], None] = print) -> Path:
+def prepare(
+    config: PrepareConfig,
+    progress: Callable[[str], None] = print,
+    runner: str | None = None,
+    runner_options: str = "",
+) -> Path:
     """Prepares everything a run needs; quick when nothing has changed.
 
     Args:
       config: what, and where to.
       progress: told every few seconds how far it is.
+      runner: name of a Beam runner that does the work instead of this machine's
+        processes; see `flanjax.data.beam`.
+      runner_options: for it, "--project=p --region=r".
 
     Returns:
       Path of the resolved mixture.
 
     Raises:
-      ConfigError: unknown mixture, task, evaluation, module or vocabulary.
+      ConfigError: unknown mixture, task, evaluation, module, vocabulary or runner.
       DataError: sources that cannot load (all of them, in one list), a rate that is
         not positive.
     """
-    vocabulary = load_vocabulary(config.vocabulary)
-    _load(config.mixture_modules, config.vocabulary)
-    root = read_tree(config.mixture, seqio.TaskRegistry, seqio.MixtureRegistry)
-    specs = resolve_evals(config.evals)
-    for spec in specs:
-        _known(spec.task, seqio.TaskRegistry.names(), "task", f"eval '{spec.name}'")
-    jobs, problems = _jobs(config, root, specs)
-    made = _run(list(dict.fromkeys(jobs.values())), config, problems, progress)
-    _stop_or_leave_out(problems, config.allow_missing, progress)
-    jobs = {key: job for key, job in jobs.items() if job in made}
+    vocabulary, switches = _vocabulary(config.vocabulary), active()
+    try:
+        _load(config)
+        root = read_tree(config.mixture, seqio.TaskRegistry, seqio.MixtureRegistry)
+        specs = resolve_evals(config.evals)
+        known = seqio.TaskRegistry.names()
+        for spec in specs:
+            _known(spec.task, known, "task", f"eval '{spec.name}'")
+        remove_leftovers(config.store_dir)
+        needed = _needed(config, root, specs, progress)
+        made = _run(needed, config, progress, runner, runner_options)
+    finally:
+        remove_leftovers(config.store_dir)
+        set_faithful(switches)
+    _stop_or_leave_out(needed.problems, config.allow_missing, progress)
+    resolved = _resolve(config, root, specs, needed, made, vocabulary)
+    path = resolved_path(config)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_directory(config.store_dir) as folder:
+        resolved.save(folder / path.name)
+        os.replace(folder / path.name, path)
+    return path
+
+
+def _resolve(
+    config: PrepareConfig,
+    root: Node,
+    specs: Sequence[EvalSpec],
+    needed: "_Needed",
+    made: dict[Job, dict],
+    vocabulary: Vocabulary,
+) -> ResolvedMixture:
+    """Puts shares and directories together."""
+    jobs = {key: job for key, job in needed.jobs.items() if job in made}
     names = [task.name for task in root.tasks()]
     examples = {
         name: made[jobs[_TRAINING, name]]["num_examples"]
@@ -78,7 +117,7 @@ def prepare(config: PrepareConfig, progress: Callable[[str], None] = print) -> P
     }
     shares = resolve_shares(root, examples)
     validation = [s for s in shares if (_VALIDATION, s.name) in jobs]
-    resolved = ResolvedMixture(
+    return ResolvedMixture(
         version=STORE_VERSION,
         name=config.mixture,
         vocabulary={
@@ -97,18 +136,19 @@ def prepare(config: PrepareConfig, progress: Callable[[str], None] = print) -> P
             for spec in specs
             if (spec, spec.task) in jobs
         ),
-        files=_files(config, made),
+        files=dict(sorted((_module_files(config) | needed.files).items())),
+        missing=tuple(
+            {"task": p.task, "split": p.split, "what": p.what} for p in needed.problems
+        ),
     )
-    path = resolved_path(config)
-    resolved.save(path)
-    return path
 
 
-def _load(modules: Sequence[str], vocabulary: str) -> None:
-    """Registers tasks and chooses their vocabulary, in this process."""
+def _load(config: PrepareConfig) -> None:
+    """Registers tasks and makes the run's choices known, in this process."""
     tf.config.set_visible_devices([], "GPU")
-    import_mixtures(modules)
-    set_default_vocabulary(vocabulary)
+    import_mixtures(config.mixture_modules)
+    set_default_vocabulary(config.vocabulary)
+    set_faithful(config.faithful)
 
 
 def _known(name: str, known: Collection[str], what: str, where: str | None) -> None:
@@ -142,119 +182,141 @@ def _wanted(
         yield spec, spec.task, spec.split, settings
 
 
-def _jobs(
-    config: PrepareConfig, root: Node, specs: Sequence[EvalSpec]
-) -> tuple[dict[tuple[Any, str], Job], dict[str, _Problem]]:
-    """Returns the directories needed, and the tasks whose source cannot be read."""
-    vocabulary = load_vocabulary(config.vocabulary)
-    jobs, problems = {}, {}
+@dataclasses.dataclass
+class _Needed:
+    """What a mixture needs, found out before anything is rendered.
+
+    Attributes:
+      jobs: (use, task) -> directory to make.
+      sizes: bytes of the files that each reads.
+      files: path -> stamp of every file that the examples depend on.
+      problems: task splits that cannot be prepared.
+    """
+
+    jobs: dict[tuple[Any, str], Job] = dataclasses.field(default_factory=dict)
+    sizes: dict[Job, int] = dataclasses.field(default_factory=dict)
+    files: dict[str, Stamp] = dataclasses.field(default_factory=dict)
+    problems: list[Problem] = dataclasses.field(default_factory=list)
+
+
+def _needed(
+    config: PrepareConfig,
+    root: Node,
+    specs: Sequence[EvalSpec],
+    progress: Callable[[str], None],
+) -> _Needed:
+    """Fingerprints every task split; a file is read once, however many forms it has."""
+    needed, told = _Needed(), time.monotonic()
     for use, name, split, settings in _wanted(config, root, specs):
-        task = seqio.TaskRegistry.get(name)
-        try:
-            jobs[use, name] = make_job(task, split, vocabulary, _info(name), **settings)
-        except DataError as error:
-            problems[f"{name} {split}"] = (error.what, error.where, error.fix)
-    return jobs, problems
+        task, vocabulary = seqio.TaskRegistry.get(name), _vocabulary(config.vocabulary)
+        with recorded_files() as files:
+            try:
+                info = _info(name)
+                job = make_job(task, split, vocabulary, info, **settings)
+                _record_source(info, split, files)
+            except DataError as error:
+                needed.problems.append(_problem(name, split, error))
+                continue
+        needed.jobs[use, name] = job
+        needed.sizes[job] = sum(size for size, _, _ in files.values())
+        needed.files |= files
+        if time.monotonic() - told > _SECONDS_BETWEEN_MESSAGES:
+            told = time.monotonic()
+            progress(f"  looked at the sources of {len(needed.jobs):,} task splits")
+    return needed
+
+
+def _record_source(info: dict, split: str, files: dict[str, Stamp]) -> None:
+    """Takes note of the files that a fingerprint can do without reading."""
+    names = [info["template_file"], info["where"](split).split("!")[0]] if info else []
+    for name in names:  # A file inside an archive is written archive!member.
+        if name and os.path.abspath(name) not in files and Path(name).is_file():
+            file_digest(Path(name))
+
+
+def _problem(task: str, split: str, error: DataError) -> Problem:
+    try:
+        collection = _info(task).get("collection", "")
+    except DataError:  # Its templates are what is wrong.
+        collection = ""
+    return Problem(task, split, error.what, error.where, error.fix, collection)
 
 
 def _run(
-    jobs: Sequence[Job],
+    needed: _Needed,
     config: PrepareConfig,
-    problems: dict[str, _Problem],
     progress: Callable[[str], None],
+    runner: str | None,
+    runner_options: str,
 ) -> dict[Job, dict]:
-    """Makes the directories that are missing; failed ones go to `problems`."""
-    made, told = {}, 0.0
-    for number, (job, result) in enumerate(_results(jobs, config, progress), start=1):
-        if isinstance(result, dict):
-            made[job] = result
-            what = f"{result['num_examples']:,} examples"
+    """Makes the directories that are missing; what fails goes to the problems."""
+    jobs = sorted(needed.sizes, key=needed.sizes.__getitem__, reverse=True)
+    there = [job for job in jobs if is_whole(Path(config.store_dir) / job.path)]
+    made = {job: info for job in there if isinstance(info := _do(config, job), dict)}
+    to_do = [job for job in jobs if job not in made]
+    watch = Watch({job: needed.sizes[job] for job in to_do}, len(there), progress)
+    for event in _events(to_do, config, progress, runner, runner_options):
+        if event is None:
+            watch.wait()
+            continue
+        job, result = event
+        if isinstance(result, Died):
+            result = Problem(job.task, job.split, str(result), fix=_DIED, missing=False)
+        if isinstance(result, Problem):
+            needed.problems.append(result)
+            watch.ended(job, "FAILED")
         else:
-            problems[f"{job.task} {job.split}"] = result
-            what = "FAILED"
-        if time.monotonic() - told > 1 or number == len(jobs):
-            told = time.monotonic()
-            progress(f"{number} of {len(jobs)}: {job.task} {job.split}, {what}")
+            made[job] = result
+            watch.ended(job, f"{result['num_examples']:,} examples")
     return made
 
 
-def _results(
-    jobs: Sequence[Job], config: PrepareConfig, progress: Callable[[str], None]
-) -> Iterator[tuple[Job, dict | _Problem]]:
-    """Yields each job with its info or its problem, here or in worker processes."""
-    missing = [j for j in jobs if not _is_made(config.store_dir, j)]
-    if config.num_workers <= 1 or len(missing) <= 1:
-        for job in jobs:
-            yield job, _do(job, config.store_dir, progress)
-        return
-    for job in jobs:
-        if job not in missing:
-            yield job, _do(job, config.store_dir, progress)
-    context = multiprocessing.get_context("spawn")
-    workers = min(config.num_workers, len(missing))
-    with futures.ProcessPoolExecutor(
-        workers, context, _load, (config.mixture_modules, config.vocabulary)
-    ) as pool:
+def _events(
+    jobs: Sequence[Job],
+    config: PrepareConfig,
+    progress: Callable[[str], None],
+    runner: str | None,
+    runner_options: str,
+) -> Iterable[tuple[Job, dict | Problem | Died] | None]:
+    """Does the jobs on Beam, in processes or here; yields them as they end."""
+    work, setup = functools.partial(_do, config), functools.partial(_load, config)
+    if not jobs:
+        return ()
+    if runner is not None:
+        from flanjax.data.beam import run_on_beam
+
+        progress(f"{len(jobs):,} task splits go to {runner}")
+        folder = config.store_dir
+        return run_on_beam(jobs, work, setup, folder, runner, runner_options)
+    workers = min(config.num_workers, len(jobs))
+    if workers > 1:
         progress(f"starting {workers} processes")
-        running = {pool.submit(_do, job, config.store_dir): job for job in missing}
-        waiting = set(running)
-        while waiting:
-            done, waiting = futures.wait(
-                waiting, _SECONDS_BETWEEN_MESSAGES, futures.FIRST_COMPLETED
-            )
-            if not done:
-                progress(f"  {len(waiting)} task splits to go")
-            for future in done:
-                yield running[future], _result_of(future)
-
-
-def _is_made(store_dir: str, job: Job) -> bool:
-    return (Path(store_dir) / job.path / "info.json").exists()
-
-
-def _result_of(future: futures.Future) -> dict | _Problem:
-    try:
-        return future.result()
-    except futures.process.BrokenProcessPool:
-        return "a worker process died", None, "use fewer processes (num_workers)"
+        return run_in_processes(jobs, work, setup, workers)
+    return ((job, _do(config, job, progress)) for job in jobs)
 
 
 def _do(
-    job: Job, store_dir: str, progress: Callable[[str], None] = lambda text: None
-) -> dict | _Problem:
-    """Makes one directory; errors come back as values, to be listed together."""
-    task = seqio.TaskRegistry.get(job.task)
+    config: PrepareConfig, job: Job, progress: Callable[[str], None] = lambda text: None
+) -> dict | Problem:
+    """Makes one directory, in any process; problems come back as values."""
+    task, vocabulary = seqio.TaskRegistry.get(job.task), _vocabulary(config.vocabulary)
     try:
-        return prepare_task(job, task, _info(job.task), store_dir, progress)
+        info = _info(job.task)
+        return prepare_task(job, task, vocabulary, info, config.store_dir, progress)
     except DataError as error:
-        return error.what, error.where, error.fix
+        return _problem(job.task, job.split, error)
 
 
 def _stop_or_leave_out(
-    problems: dict[str, _Problem],
+    problems: Sequence[Problem],
     allow_missing: bool,
     progress: Callable[[str], None],
 ) -> None:
     """Raises one error for all problems, or says what is left out."""
-    if not problems:
-        return
-    same: dict[_Problem, list[str]] = {}
-    for name, problem in problems.items():
-        same.setdefault(problem, []).append(name)
-    listed = [
-        f"{', '.join(names)}: {what}" + (f" ({where})" if where else "")
-        for (what, where, _), names in same.items()
-    ]
-    if allow_missing:
-        for line in listed:
-            progress(f"left out: {line}")
-        return
-    _, where, fix = next(iter(same))
-    raise DataError(
-        f"{len(problems)} task split(s) cannot be prepared:\n  " + "\n  ".join(listed),
-        where=where if len(same) == 1 else None,
-        fix=f"{fix or 'repair them'}; or leave them out with --allow_missing",
-    )
+    if problems and not (allow_missing and all(p.missing for p in problems)):
+        raise refusal(problems)
+    for line in listed(problems):
+        progress(f"left out: {line}")
 
 
 def _member(share: TaskShare, job: Job, made: dict[Job, dict]) -> Member:
@@ -277,20 +339,15 @@ def _entry(spec: EvalSpec, job: Job, made: dict[Job, dict]) -> EvalEntry:
     )
 
 
-def _files(config: PrepareConfig, jobs: Iterable[Job]) -> dict[str, str]:
-    """Hashes of the files whose change makes the prepared mixture stale."""
+def _module_files(config: PrepareConfig) -> dict[str, Stamp]:
+    """Stamps of the modules that say what the mixture is."""
     packages = {name.split(".")[0] for name in config.mixture_modules} - {"flanjax"}
-    files = {
+    paths = {
         getattr(module, "__file__", None)
         for name, module in list(sys.modules.items())
         if name in config.mixture_modules or name.split(".")[0] in packages
     }
-    for job in jobs:
-        info = _info(job.task)
-        if info:
-            # A file inside an archive is written archive!member.
-            source = info["where"](job.split).split("!")[0]
-            files |= {info["template_file"], source}
-    paths = {Path(file).resolve() for file in files if file}
-    found = sorted(path for path in {*paths, *RENDERING_CODE} if path.is_file())
-    return {str(path): file_hash(path) for path in found}
+    with recorded_files() as files:
+        for path in sorted(path for path in paths if path):
+            file_digest(Path(path))
+    return files

@@ -5,16 +5,18 @@
     TaskStore(Path("store") / job.path).read([0])
 
 The directory's name holds a fingerprint of all that the examples depend on, so what is
-there is never made again, and a change makes another directory. It is written under
-another name and renamed at the end: a killed run leaves nothing that looks whole.
+there is never made again, and a change makes another directory. It is written elsewhere
+and moved at the end: a killed run leaves nothing that looks whole. Equal inputs give
+equal bytes, on any machine: no times and no paths are in it.
 `task` is a `seqio.Task`; nothing here imports SeqIO or TensorFlow itself.
 """
 
 import dataclasses
+import functools
 import itertools
 import json
 import os
-import shutil
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -23,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from flanjax.data.identity import digest, file_digest, function_identity
+from flanjax.data.scratch import is_whole, publish, scratch_directory
 from flanjax.data.store import STORE_VERSION, Example, TaskWriter
 from flanjax.data.vocabulary import Vocabulary
 from flanjax.errors import ConfigError, DataError, UserError
@@ -30,28 +33,11 @@ from flanjax.errors import ConfigError, DataError, UserError
 # Another pass is another seed; far apart, for SeqIO adds small numbers to it.
 _PASS_SEED_STEP = 1_000_003
 _SECONDS_BETWEEN_MESSAGES = 5.0
-# What rendering depends on, besides the templates: part of every fingerprint.
-RENDERING_CODE = tuple(
-    Path(__file__).with_name(f"{name}.py")
-    for name in (
-        "tasks",
-        "instruction",
-        "render",
-        "rows",
-        "choices",
-        "faithful",
-        "prompt_text",
-        "shot_text",
-        "dialog_formats",
-        "templates",
-        "options",
-        "fewshot",
-        "readers",
-        "sources",
-        "seqio_vocabulary",
-        "prepare_task",
-    )
-)
+# Of `task_info`: what JSON cannot write, and what differs between machines.
+_NOT_KEPT = ("fingerprint", "where", "template_file")
+# Where following imports begins for `rendering_code`.
+_RENDERS = ("tasks", "located", "natural_instructions")
+_IMPORT = re.compile(r"^\s*from flanjax\.data\.(\w+) import", re.MULTILINE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +64,9 @@ class Job:
     def path(self) -> str:
         """Directory inside the store."""
         return f"tasks/{self.task}/{self.split}-{self.fingerprint[:12]}"
+
+    def __str__(self) -> str:
+        return f"{self.task} {self.split}"
 
 
 def make_job(
@@ -112,15 +101,28 @@ def make_job(
         )
     _check_task(task, vocabulary)
     content = info["fingerprint"](split) if info else _foreign_identity(task, split)
-    code = [file_digest(path) for path in RENDERING_CODE]
+    code = [file_digest(path) for path in rendering_code()]
     settings = [STORE_VERSION, task.name, split, seed, passes, limit]
     fingerprint = digest(content, code, settings, vocabulary.fingerprint())
     return Job(task.name, split, seed, passes, limit, fingerprint)
 
 
+@functools.cache
+def rendering_code() -> tuple[Path, ...]:
+    """Returns flanjax's files that decide what examples are: part of fingerprints."""
+    found, queue = {Path(__file__)}, [*_RENDERS]
+    while queue:
+        path = Path(__file__).with_name(f"{queue.pop()}.py")
+        if path not in found:
+            found.add(path)
+            queue += _IMPORT.findall(path.read_text(encoding="utf-8"))
+    return tuple(sorted(found))
+
+
 def prepare_task(
     job: Job,
     task: Any,
+    vocabulary: Vocabulary,
     info: dict,
     store_dir: str | os.PathLike,
     progress: Callable[[str], None],
@@ -130,44 +132,54 @@ def prepare_task(
     Args:
       job: from `make_job`.
       task: its `seqio.Task`.
-      info: kept in info.json (what JSON can write of it).
+      vocabulary: that the run uses.
+      info: `flanjax.data.tasks.task_info`, or {}; kept in info.json.
       store_dir: the store.
       progress: told every few seconds how far it is.
 
     Raises:
-      DataError: the pipeline failed, or gave no examples.
+      DataError: the pipeline failed, gave no examples, or its files are not those the
+        job was made for.
     """
     final = Path(store_dir) / job.path
-    if (final / "info.json").exists():
+    if is_whole(final):
         return json.loads((final / "info.json").read_text())
-    final.parent.mkdir(parents=True, exist_ok=True)
-    _remove_leftovers(final)
-    temporary = _temporary(final, os.getpid())
-    temporary.mkdir()
-    try:
-        writer = TaskWriter(temporary)
-        _write(writer, job, task, progress)
-        kept = {key: value for key, value in info.items() if not callable(value)}
+    with scratch_directory(store_dir) as folder:
+        writer = TaskWriter(folder)
+        _write(writer, job, task, vocabulary, info, progress)
+        now = make_job(
+            task, job.split, vocabulary, info, job.seed, job.passes, job.limit
+        )
+        if now != job:
+            raise DataError(
+                "its source, a template or the code changed while it was prepared, or "
+                "this machine has others than the one that began",
+                where=f"task {job.task}, split {job.split}",
+                fix="run `flanjax data prepare` again",
+            )
+        kept = {key: info[key] for key in info if key not in _NOT_KEPT}
         written = writer.finish({**kept, **dataclasses.asdict(job)})
-        try:
-            os.replace(temporary, final)
-        except OSError:
-            if not (final / "info.json").exists():
-                raise
-            # Another process made the same meanwhile; its files are as good.
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        publish(folder, final)
     return written
 
 
 def _write(
-    writer: TaskWriter, job: Job, task: Any, progress: Callable[[str], None]
+    writer: TaskWriter,
+    job: Job,
+    task: Any,
+    vocabulary: Vocabulary,
+    info: dict,
+    progress: Callable[[str], None],
 ) -> None:
     told = time.monotonic()
     for number in range(job.passes):
-        for example in _examples(task, job, job.seed + number * _PASS_SEED_STEP):
+        seed = job.seed + number * _PASS_SEED_STEP
+        # Tasks of flanjax need no TensorFlow to give what SeqIO would cache.
+        made = _plain_examples(task, job, vocabulary, seed) if info else None
+        for example in made or _examples(task, job, seed):
             if job.limit is not None and len(writer) >= job.limit:
                 return
+            example.meta["pass"] = number
             writer.add(example)
             if time.monotonic() - told > _SECONDS_BETWEEN_MESSAGES:
                 told = time.monotonic()
@@ -203,6 +215,25 @@ def _examples(task: Any, job: Job, seed: int) -> Iterator[Example]:
             where=where,
             fix="correct the task's preprocessors or its data",
         ) from error
+
+
+def _plain_examples(
+    task: Any, job: Job, vocabulary: Vocabulary, seed: int
+) -> Iterator[Example]:
+    """Yields the same for a task of flanjax, twenty times as fast."""
+    chunks = task.source.plain_examples(job.split, job.limit is not None, seed)
+    for chunk in chunks:
+        inputs = vocabulary.encode_batch([e["inputs"] for e in chunk])
+        targets = vocabulary.encode_batch([e["targets"] for e in chunk])
+        for example, source, target in zip(chunk, inputs, targets, strict=True):
+            meta = {key: _plain_text(value) for key, value in example.items()}
+            for name in ("inputs", "targets"):
+                meta[f"{name}_pretokenized"] = meta.pop(name)
+            yield Example(np.array(source, np.int32), np.array(target, np.int32), meta)
+
+
+def _plain_text(value: Any) -> Any:
+    return value if isinstance(value, str) else list(value)
 
 
 def _tokens(value: np.ndarray, where: str) -> np.ndarray:
@@ -268,18 +299,3 @@ def _foreign_identity(task: Any, split: str) -> str:
         ],
         source.num_input_examples(split),
     )
-
-
-def _temporary(final: Path, process: int) -> Path:
-    return final.with_name(f".{final.name}.{os.uname().nodename}.{process}.tmp")
-
-
-def _remove_leftovers(final: Path) -> None:
-    """Removes what killed processes of this machine left of the same directory."""
-    prefix = f".{final.name}.{os.uname().nodename}."
-    for path in final.parent.glob(f"{prefix}*.tmp"):
-        process = path.name.removeprefix(prefix).removesuffix(".tmp")
-        try:
-            os.kill(int(process), 0)
-        except ProcessLookupError:
-            shutil.rmtree(path, ignore_errors=True)

@@ -32,6 +32,7 @@ from array_record.python import (
     array_record_module,  # pyright: ignore[reportAttributeAccessIssue] (in C++)
 )
 
+from flanjax.data.identity import Stamp, change_of
 from flanjax.data.plan import PlanMember
 from flanjax.data.tokens import (
     TOKENS_FILE,
@@ -43,7 +44,7 @@ from flanjax.data.tokens import (
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.errors import DataError, UserError
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 # Random access: no read-ahead. Otherwise every lookup would read megabytes.
 _READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 _WRITER_OPTIONS = "group_size:1"
@@ -238,7 +239,9 @@ class ResolvedMixture:
       members: the training tasks.
       validation: the validation splits of those that have one.
       evals: prepared evaluations.
-      files: path -> sha256 of the files that define it; a change makes it stale.
+      files: path -> stamp of the files that define it (`flanjax.data.identity`); a
+        change makes it stale.
+      missing: what was left out: {"task", "split", "what"}.
     """
 
     version: int
@@ -249,7 +252,8 @@ class ResolvedMixture:
     members: tuple[Member, ...]
     validation: tuple[Member, ...]
     evals: tuple[EvalEntry, ...]
-    files: dict[str, str]
+    files: dict[str, Stamp]
+    missing: tuple[dict, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -285,6 +289,7 @@ class ResolvedMixture:
             data["members"] = tuple(Member(**m) for m in data["members"])
             data["validation"] = tuple(Member(**m) for m in data["validation"])
             data["evals"] = tuple(EvalEntry(**e) for e in data["evals"])
+            data["missing"] = tuple(data["missing"])
             return cls(**data)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
@@ -304,12 +309,6 @@ def plan_members(
         )
         for m in members
     ]
-
-
-def file_hash(path: str | os.PathLike) -> str:
-    """Returns the sha256 of a file's bytes, in hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -380,11 +379,9 @@ def is_fresh(path: str | os.PathLike) -> tuple[bool, str]:
         return False, error.what
     if vocabulary.fingerprint() != resolved.vocabulary["fingerprint"]:
         return False, f"vocabulary {vocabulary.spec} has changed"
-    for name, expected in resolved.files.items():
-        if not Path(name).exists():
-            return False, f"{name} is gone"
-        if file_hash(name) != expected:
-            return False, f"{name} has changed"
+    for name, stamp in resolved.files.items():
+        if change := change_of(name, stamp):
+            return False, f"{name} {change}"
     for entry in (*resolved.members, *resolved.validation, *resolved.evals):
         if not (path.parent.parent / entry.path / "info.json").exists():
             return False, f"{entry.path} is missing from the store"

@@ -13,6 +13,7 @@ import seqio
 
 from flanjax.data import prepare_task as prepare_task_module
 from flanjax.data.prepare import prepare
+from flanjax.data.scratch import scratch_directory
 from flanjax.data.store import (
     PrepareConfig,
     ResolvedMixture,
@@ -304,14 +305,16 @@ def test_an_interrupted_prepare_leaves_nothing_half_made(run, monkeypatch):
     assert run("prep_plain").members[0].num_examples == 20
 
 
-def test_leftovers_of_a_killed_prepare_are_not_used_and_go_away(run):
-    (member,) = run("prep_plain").members
-    final = run.store / member.path
-    dead = final.with_name(f".{final.name}.{os.uname().nodename}.4194304.tmp")
-    shutil.move(final, dead)
-    (dead / "info.json").unlink()
-    assert run("prep_plain").members[0].num_examples == 20
-    assert not dead.exists()
+def test_leftovers_of_a_killed_prepare_go_away_and_those_of_a_live_one_stay(run):
+    scratch = run.store / ".scratch"
+    dead = scratch / f"{os.uname().nodename}.7-0badcafe"
+    dead.mkdir(parents=True)
+    (dead / "tokens.bin").write_bytes(b"half")
+    dead.with_name(dead.name + ".lock").touch()
+    with scratch_directory(run.store) as live:
+        assert run("prep_plain").members[0].num_examples == 20
+        assert sorted(scratch.iterdir()) == [live, live.with_name(live.name + ".lock")]
+    assert not scratch.exists()
 
 
 def test_every_missing_source_is_in_one_message_and_can_be_left_out(run):
@@ -323,7 +326,11 @@ def test_every_missing_source_is_in_one_message_and_can_be_left_out(run):
     said = []
     resolved = run("prep_missing", said.append, allow_missing=True)
     assert [(m.name, m.share) for m in resolved.members] == [("prep_plain", 1.0)]
-    assert sum("left out" in line for line in said) == 2
+    assert sum("left out" in line for line in said) == 1
+    assert [m["task"] for m in resolved.missing] == [
+        "prep_gone_zs_noopt",
+        "prep_lost_zs_noopt",
+    ]
 
 
 def test_a_malformed_row_is_named_by_file_and_line(run, mixtures):

@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flanjax.data.identity import file_digest, recorded_files
 from flanjax.data.store import (
     Example,
     OpenStores,
@@ -14,7 +16,6 @@ from flanjax.data.store import (
     ResolvedMixture,
     TaskStore,
     TaskWriter,
-    file_hash,
     is_fresh,
     resolved_path,
 )
@@ -117,6 +118,8 @@ def test_an_unreadable_resolved_mixture_is_a_data_error(tmp_path, text):
 def test_freshness_names_what_has_changed(make_resolved, tmp_path):
     module = tmp_path / "mixture.py"
     module.write_text("a = 1")
+    with recorded_files() as files:
+        file_digest(module)
     vocabulary = load_vocabulary("bytes")
     resolved = dataclasses.replace(
         make_resolved({"a": (5, 1.0)}),
@@ -125,12 +128,14 @@ def test_freshness_names_what_has_changed(make_resolved, tmp_path):
             "fingerprint": vocabulary.fingerprint(),
             "size": vocabulary.size,
         },
-        files={str(module): file_hash(module)},
+        files=files,
     )
     path = tmp_path / "mixtures" / "mix.json"
     assert is_fresh(path) == (False, "it was not prepared yet")
     resolved.save(path)
     assert is_fresh(path) == (True, "nothing has changed")
+    os.utime(module, ns=(5, 5))
+    assert is_fresh(path)[0], "touched, but equal"
     module.write_text("a = 2")
     assert is_fresh(path) == (False, f"{module} has changed")
     module.unlink()
