@@ -224,7 +224,7 @@ class _RowReader:
                 f"a {type(value).__name__} in its field '{name}', not a list",
                 "make it a list of texts in the source's `fields`",
             )
-        texts = tuple(map(str, value))
+        texts = tuple(_clean(str(text)) for text in value)
         if self._as_p3 and name != "dialog":
             texts = tuple(_p3(text, True) for text in texts)
         return self._same.setdefault(texts, texts) if name == "options" else texts
@@ -232,7 +232,7 @@ class _RowReader:
     def _text(self, row: Row, name: str) -> str:
         value: Any = row.get(name)
         if isinstance(value, str):
-            return value
+            return _clean(value)
         if value is None or isinstance(value, list | tuple | dict):
             what = "no" if value is None else f"a {type(value).__name__} for the"
             raise self._error(
@@ -247,6 +247,13 @@ class _RowReader:
         return DataError(
             f"row {row_id} has {what}", where=f"{row_id} of {self._where}", fix=fix
         )
+
+
+def _clean(text: str) -> str:
+    r"""Turns what no encoding can write, a "\ud83d" cut off in JSON, into "?"."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _p3(text: str, is_answer: bool) -> str:
