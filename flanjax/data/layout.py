@@ -20,6 +20,7 @@ from typing import Protocol
 
 import numpy as np
 
+from flanjax.data.assemble import Segments, assemble
 from flanjax.errors import ConfigError, DataError, nearest
 
 _MARKER = "flanjax-user-text"
@@ -182,61 +183,21 @@ class Layout:
 
     def batch(self, rows: Sequence[Sequence[Tokens]]) -> dict[str, np.ndarray]:
         """Builds features int32 [len(rows), length]; an empty row is all padding."""
-        batch = {
-            name: np.zeros((len(rows), length), np.int32)
-            for name, length in self.features.items()
-        }
-        for name in batch:
-            if name.endswith("_tokens"):
-                batch[name][:] = self.pad_id
-        write = self._write_decoder if self.kind == "decoder" else self._write_pair
-        for index, examples in enumerate(rows):
-            row = {name: value[index] for name, value in batch.items()}
-            offsets = (0, 0)
-            for segment, example in enumerate(examples, start=1):
-                inputs, targets = (
-                    self.prompt(example.inputs),
-                    self.target(example.targets),
-                )
-                offsets = write(row, offsets, segment, inputs, targets)
-        return batch
-
-    def _write_pair(self, row, offsets, segment, inputs, targets):
-        """Writes one encoder-decoder segment; returns where the next one starts."""
-        assert self.start_id is not None  # Only a decoder can do without.
-        start, end = offsets[0], offsets[0] + len(inputs)
-        row["encoder_input_tokens"][start:end] = inputs
-        row["encoder_segment_ids"][start:end] = segment
-        row["encoder_positions"][start:end] = np.arange(len(inputs))
-        here = slice(offsets[1], offsets[1] + len(targets))
-        row["decoder_target_tokens"][here] = targets
-        row["decoder_input_tokens"][here] = np.append(self.start_id, targets[:-1])
-        row["decoder_loss_weights"][here] = 1
-        row["decoder_segment_ids"][here] = segment
-        row["decoder_positions"][here] = np.arange(len(targets))
-        return end, here.stop
-
-    def _write_decoder(self, row, offsets, segment, inputs, targets):
-        """Writes one decoder segment; returns where the next one starts."""
-        tokens, width = np.concatenate([inputs, targets]), len(inputs)
-        if self.start_id is None:
-            read, predicted, first_loss = tokens[:-1], tokens[1:], width - 1
-        else:
-            read, predicted, first_loss = (
-                np.append(self.start_id, tokens[:-1]),
-                tokens,
-                width,
-            )
-        start, end = offsets[0], offsets[0] + len(predicted)
-        row["decoder_target_tokens"][start:end] = predicted
-        row["decoder_input_tokens"][start:end] = read
-        row["decoder_loss_weights"][start + first_loss : end] = 1
-        row["decoder_segment_ids"][start:end] = segment
-        row["decoder_positions"][start:end] = np.arange(len(predicted))
-        # The positions where the inputs are read, and so with a start token one more
-        # than there are input tokens, as in SeqIO's PrefixLM converter.
-        row["decoder_causal_attention"][start : start + first_loss + 1] = 1
-        return end, end
+        parts = [
+            np.asarray(part, np.int32)
+            for row in rows
+            for example in row
+            for part in (example.inputs, example.targets)
+        ]
+        lengths = np.array([len(part) for part in parts], np.int64).reshape(-1, 2)
+        ends = np.cumsum(lengths.sum(axis=1))
+        segments = Segments(
+            tokens=np.concatenate([*parts, np.zeros(0, np.int32)]),
+            starts=ends - lengths.sum(axis=1),
+            lengths=lengths,
+            rows=np.repeat(np.arange(len(rows)), [len(row) for row in rows]),
+        )
+        return assemble(self, segments, len(rows))
 
 
 def make_layout(

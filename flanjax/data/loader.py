@@ -21,8 +21,10 @@ from collections.abc import Iterator, Sequence
 import grain
 import numpy as np
 
+from flanjax.data.assemble import Segments, assemble
 from flanjax.data.layout import Layout
-from flanjax.data.plan import Plan, Position, Row
+from flanjax.data.plan import Block, Plan, Position, Row
+from flanjax.data.reading import MixtureReader
 from flanjax.data.store import (
     Example,
     Member,
@@ -61,7 +63,7 @@ class BatchSource:
     Args:
       plan: decides what is in each row.
       members: stored members in the plan's order.
-      stores: where their examples are.
+      store_dir: where their examples are.
       batch_size: rows of the global batch.
       position: of batch 0.
       hosts: (index, count) of this host.
@@ -74,7 +76,7 @@ class BatchSource:
         self,
         plan: Plan,
         members: Sequence[Member],
-        stores: OpenStores,
+        store_dir: str | os.PathLike,
         batch_size: int,
         position: Position,
         hosts: tuple[int, int] = (0, 1),
@@ -86,7 +88,8 @@ class BatchSource:
                 where="BATCH_SIZE",
                 fix=f"use a multiple of {count}",
             )
-        self._plan, self._members, self._stores = plan, members, stores
+        self._plan = plan
+        self._reader = MixtureReader(members, plan, store_dir)
         self._batch_size = batch_size
         rows = batch_size // count
         self._mine = slice(index * rows, (index + 1) * rows)
@@ -98,14 +101,14 @@ class BatchSource:
 
     def __getitem__(self, index: int) -> Batch:
         start = self._position(int(index))
-        rows, end = self._plan.rows(start, self._batch_size)
-        mine = rows[self._mine]
+        entries, end = self._plan.entries(start, self._batch_size)
+        mine = entries.slice(self._mine.start, self._mine.stop)
         return Batch(
             features=self._features(mine),
             position=end,
-            examples=mine,
-            hash=_hash(rows),
-            counts=_counts(rows, len(self._members)),
+            examples=mine.rows(),
+            hash=_hash(entries),
+            counts=np.bincount(entries.members, minlength=len(self._plan.members)),
         )
 
     def _position(self, number: int) -> Position:
@@ -116,9 +119,17 @@ class BatchSource:
                 self._positions.append(self._plan.advance(last, self._batch_size))
             return self._positions[number]
 
-    def _features(self, rows: list[Row]) -> dict[str, np.ndarray]:
-        """Reads the examples, each task's in one go, and lays them out."""
-        return self._plan.layout.batch(read_rows(rows, self._members, self._stores))
+    def _features(self, rows: Block) -> dict[str, np.ndarray]:
+        """Reads the examples of rows and lays them out."""
+        tokens, starts = self._reader.read(rows.members, rows.examples)
+        plan = self._plan
+        segments = Segments(
+            tokens,
+            starts,
+            lengths=plan.lengths[plan.offsets[rows.members] + rows.examples],
+            rows=np.repeat(np.arange(rows.num_rows), np.diff(rows.starts)),
+        )
+        return assemble(plan.layout, segments, rows.num_rows)
 
 
 class Loader:
@@ -210,7 +221,7 @@ def make_loader(
     source = BatchSource(
         plan,
         resolved.members,
-        OpenStores(store_dir),
+        store_dir,
         batch_size,
         position or Position(),
         (host_index, host_count),
@@ -242,12 +253,8 @@ def read_rows(
     return [[next(found[member]) for member, _ in row] for row in rows]
 
 
-def _hash(rows: Sequence[Row]) -> str:
-    ids = np.array([pair for row in rows for pair in row], "<i8")
+def _hash(rows: Block) -> str:
+    ids = np.stack([rows.members, rows.examples], axis=1).astype("<i8")
     digest = hashlib.sha256(ids.tobytes())
-    digest.update(np.array([len(row) for row in rows], "<i8").tobytes())
+    digest.update(np.diff(rows.starts).astype("<i8").tobytes())
     return digest.hexdigest()[:16]
-
-
-def _counts(rows: Sequence[Row], members: int) -> np.ndarray:
-    return np.bincount([m for row in rows for m, _ in row], minlength=members)

@@ -20,6 +20,7 @@ NumPy guarantees that stream for good, which it does not for `Generator` methods
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import threading
 from collections import OrderedDict
@@ -28,6 +29,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flanjax.data.assemble import ragged
 from flanjax.data.layout import Layout
 from flanjax.data.packing import pack
 from flanjax.errors import ConfigError, DataError
@@ -35,8 +37,6 @@ from flanjax.errors import ConfigError, DataError
 # Goes into every fingerprint; raise it with every change of the order.
 PLAN_VERSION = 1
 _PERMUTATION_STREAM, _ORDER_STREAM, _ROWS_STREAM, _PHASE_STREAM = range(4)
-# Elements (int32) of permutations kept; 1,800 tasks of 5,000 rows take a seventh of it.
-_KEPT_PERMUTATION_ELEMENTS = 1 << 26
 _KEPT_BLOCKS = 3
 
 Row = list[tuple[int, int]]
@@ -60,7 +60,9 @@ class PlanMember(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-    """A packed block; row r holds entries `starts[r]:starts[r + 1]` of both arrays.
+    """Packed rows, as a rule a block.
+
+    Row r holds entries `starts[r]:starts[r + 1]` of the other two arrays.
 
     Attributes:
       members: int32 [n], index of the member each example is from.
@@ -74,15 +76,34 @@ class Block:
 
     @property
     def num_rows(self) -> int:
-        """Rows in this block."""
+        """Number of rows."""
         return len(self.starts) - 1
+
+    def slice(self, first: int, end: int) -> "Block":
+        """Returns rows `first` to `end - 1`."""
+        starts = self.starts[first : end + 1]
+        here = slice(starts[0], starts[-1])
+        return Block(self.members[here], self.examples[here], starts - starts[0])
 
     def row(self, index: int) -> Row:
         """Returns the (member, example) pairs of a row."""
-        here = slice(self.starts[index], self.starts[index + 1])
-        return list(
-            zip(self.members[here].tolist(), self.examples[here].tolist(), strict=True)
-        )
+        return self.slice(index, index + 1).rows()[0]
+
+    def rows(self) -> list[Row]:
+        """Returns the (member, example) pairs of every row."""
+        pairs = list(zip(self.members.tolist(), self.examples.tolist(), strict=True))
+        starts = self.starts.tolist()
+        return [pairs[a:b] for a, b in itertools.pairwise(starts)]
+
+
+def _joined(pieces: Sequence[Block]) -> Block:
+    """Puts the rows of blocks one behind the other."""
+    counts = [np.diff(piece.starts) for piece in pieces]
+    return Block(
+        np.concatenate([piece.members for piece in pieces]),
+        np.concatenate([piece.examples for piece in pieces]),
+        np.concatenate([[0], np.cumsum(np.concatenate(counts))]),
+    )
 
 
 class Plan:
@@ -118,8 +139,8 @@ class Plan:
         self._check()
         self.shares = np.array([member.share for member in self.members], np.float64)
         self.sizes = np.array([len(member.lengths) for member in self.members])
-        self._offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
-        self._lengths = np.concatenate([member.lengths for member in self.members])
+        self.offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        self.lengths = np.concatenate([member.lengths for member in self.members])
         # Members start at different places between two whole numbers: with all at 0,
         # every task with less than one example a block would be late by a block.
         places = self._shuffled(len(self.members), _PHASE_STREAM, 0, 0)
@@ -190,18 +211,22 @@ class Plan:
                 self._blocks.popitem(last=False)
             return block
 
-    def rows(self, position: Position, count: int) -> tuple[list[Row], Position]:
+    def entries(self, position: Position, count: int) -> tuple[Block, Position]:
         """Returns `count` rows from a position on, and the position behind them."""
         number, row = position
-        rows: list[Row] = []
-        while len(rows) < count:
+        pieces: list[Block] = []
+        while count > 0:
             block = self.block(number)
-            take = max(0, min(count - len(rows), block.num_rows - row))
-            rows += [block.row(index) for index in range(row, row + take)]
-            row += take
-            if row >= block.num_rows:
-                number, row = number + 1, 0
-        return rows, Position(number, row)
+            end = min(row + count, block.num_rows)
+            pieces.append(block.slice(row, end))
+            count -= end - row
+            number, row = (number, end) if end < block.num_rows else (number + 1, 0)
+        return _joined(pieces), Position(number, row)
+
+    def rows(self, position: Position, count: int) -> tuple[list[Row], Position]:
+        """The same as `entries`, as lists of (member, example) pairs."""
+        entries, position = self.entries(position, count)
+        return entries.rows(), position
 
     def advance(self, position: Position, count: int) -> Position:
         """Returns the position `count` rows further on."""
@@ -222,7 +247,7 @@ class Plan:
     def _make_block(self, number: int) -> Block:
         members, examples = self._draw(number)
         if self.packing:
-            raw = self._lengths[self._offsets[members] + examples]
+            raw = self.lengths[self.offsets[members] + examples]
             order, starts = pack(self.layout.sizes(raw), self.layout.limits)
         else:
             order, starts = np.arange(len(members)), np.arange(len(members) + 1)
@@ -239,11 +264,7 @@ class Plan:
         first, last = self.drawn(number), self.drawn(number + 1)
         counts = last - first
         members = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
-        pieces = [
-            self._permutations.take(member, first[member], counts[member])
-            for member in np.flatnonzero(counts).tolist()
-        ]
-        examples = np.concatenate([*pieces, np.zeros(0, np.int32)]).astype(np.int32)
+        examples = self._permutations.take(first, counts)
         order = self._shuffled(len(members), _ORDER_STREAM, number, 0)
         return members[order], examples[order]
 
@@ -260,40 +281,61 @@ class Plan:
 
 
 class _Permutations:
-    """Per-epoch permutations of members, the recently used ones kept."""
+    """One epoch's permutation of each member, the one used last."""
 
     def __init__(self, plan: Plan):
         self._plan = plan
         # By name, not by index: another member more does not reorder the others.
         self._keys = [_name_key(member.name) for member in plan.members]
-        self._kept: OrderedDict[tuple[int, int], np.ndarray] = OrderedDict()
-        self._elements = 0
+        self._epochs = np.full(len(plan.members), -1, np.int64)
+        # Permutations one behind the other; memory is used up as they are made.
+        self._joined = np.empty(len(plan.lengths), np.int32)
 
-    def take(self, member: int, start: int, count: int) -> np.ndarray:
-        """Returns examples number `start` to `start + count` a member ever gives."""
-        size = int(self._plan.sizes[member])
-        pieces = []
-        start, end = int(start), int(start + count)
+    def take(self, starts: np.ndarray, counts: np.ndarray) -> np.ndarray:
+        """Returns examples number `starts` to `starts + counts` that members ever give.
+
+        Args:
+          starts: int [members].
+          counts: int [members], how many to take of each.
+
+        Returns:
+          int32 [sum of counts], member after member.
+        """
+        sizes, offsets = self._plan.sizes, self._plan.offsets
+        epochs = starts // sizes
+        places = starts - epochs * sizes
+        ends = np.cumsum(counts)
+        found = np.empty(int(ends[-1]), np.int32)
+        inside = places + counts <= sizes
+        for member in np.flatnonzero(inside & (counts > 0) & (self._epochs != epochs)):
+            self._make(int(member), int(epochs[member]))
+        used = np.where(inside, counts, 0)
+        into = ragged(ends - counts, used)
+        found[into] = self._joined[ragged(offsets + places, used)]
+        for member in np.flatnonzero(~inside).tolist():
+            pieces = self._pieces(member, int(starts[member]), int(counts[member]))
+            found[ends[member] - counts[member] : ends[member]] = np.concatenate(pieces)
+        return found
+
+    def _pieces(self, member: int, start: int, count: int) -> list[np.ndarray]:
+        """What `take` gives of a member when an epoch ends within."""
+        size, offset = int(self._plan.sizes[member]), int(self._plan.offsets[member])
+        pieces, end = [], start + count
         while start < end:
             epoch, place = divmod(start, size)
-            piece = self._get(member, epoch)[place : place + end - start]
-            pieces.append(piece)
-            start += len(piece)
-        return np.concatenate(pieces)
+            if self._epochs[member] != epoch:
+                self._make(member, epoch)
+            last = min(size, place + end - start)
+            # A copy: the next epoch is written over this one.
+            pieces.append(self._joined[offset + place : offset + last].copy())
+            start += last - place
+        return pieces
 
-    def _get(self, member: int, epoch: int) -> np.ndarray:
-        key = (member, epoch)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
-        size = int(self._plan.sizes[member])
+    def _make(self, member: int, epoch: int) -> None:
+        size, offset = int(self._plan.sizes[member]), int(self._plan.offsets[member])
         stream = (_PERMUTATION_STREAM, self._keys[member], epoch)
-        order = self._plan._shuffled(size, *stream).astype(np.int32)
-        self._kept[key] = order
-        self._elements += size
-        while self._elements > _KEPT_PERMUTATION_ELEMENTS and len(self._kept) > 1:
-            self._elements -= len(self._kept.popitem(last=False)[1])
-        return order
+        self._joined[offset : offset + size] = self._plan._shuffled(size, *stream)
+        self._epochs[member] = epoch
 
 
 def _name_key(name: str) -> int:

@@ -33,6 +33,7 @@ from array_record.python import (
 )
 
 from flanjax.data.identity import Stamp, change_of
+from flanjax.data.index import mixture_lengths
 from flanjax.data.plan import PlanMember
 from flanjax.data.tokens import (
     TOKENS_FILE,
@@ -102,10 +103,11 @@ class TaskStore:
         wanted = [int(index) for index in indices]
         if not wanted:
             return []
-        path = self.directory / TOKENS_FILE
+        paths = [str(self.directory / TOKENS_FILE)] * len(wanted)
         starts, words = self._starts[wanted].tolist(), self._words[wanted].tolist()
         tokens = [
-            np.frombuffer(data, "<i4") for data in self._files.read(path, starts, words)
+            np.frombuffer(data, "<i4")
+            for data in self._files.read(paths, starts, words)
         ]
         inputs = self.lengths[wanted, 0].tolist()
         return [
@@ -303,11 +305,10 @@ def plan_members(
     members: Sequence[Member], store_dir: str | os.PathLike
 ) -> list[PlanMember]:
     """Returns what a `Plan` needs of stored members: names, lengths, shares."""
+    lengths = mixture_lengths(members, store_dir)
     return [
-        PlanMember(
-            m.name, TaskStore(Path(store_dir) / m.path).lengths, m.share, m.fingerprint
-        )
-        for m in members
+        PlanMember(member.name, each, member.share, member.fingerprint)
+        for member, each in zip(members, lengths, strict=True)
     ]
 
 
@@ -345,6 +346,12 @@ class PrepareConfig:
     max_validation_examples: int = 64
     allow_missing: bool = False
     faithful: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        for name in ("mixture_modules", "evals", "faithful"):
+            value = getattr(self, name)
+            names = (value,) if isinstance(value, str) else tuple(value)
+            object.__setattr__(self, name, names)
 
 
 def resolved_path(config: PrepareConfig) -> Path:

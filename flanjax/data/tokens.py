@@ -1,7 +1,7 @@
 """Token files: the token ids of a task's examples, one behind the other.
 
     write: file.write(record(inputs, targets))
-    read:  TokenFiles().read(path, starts=[0], words=[61])
+    read:  TokenFiles().read([path], starts=[0], words=[61])
 
 A record is inputs, targets and the CRC-32 of both, all little-endian 32-bit words, so
 its place follows from the lengths of those before it, and one `pread` gets it. Only
@@ -12,10 +12,9 @@ provenance, which only a person looks at, lies in another file.
 import os
 import resource
 import threading
-import zlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 
@@ -30,7 +29,7 @@ _RESIDUE = 0x2144DF1C
 def record(inputs: np.ndarray, targets: np.ndarray) -> bytes:
     """Returns an example as it stands in a token file."""
     data = np.concatenate([inputs, targets]).astype("<i4").tobytes()
-    return data + zlib.crc32(data).to_bytes(4, "little")
+    return data + crc32(data).to_bytes(4, "little")
 
 
 def record_words(lengths: np.ndarray) -> np.ndarray:
@@ -39,7 +38,7 @@ def record_words(lengths: np.ndarray) -> np.ndarray:
 
 
 class TokenFiles:
-    """Reads records of many token files, the recently used ones kept open.
+    """Reads records of many token files, the last opened ones kept open.
 
     Args:
       limit: files kept open; None takes half of what the process may open, so that
@@ -49,54 +48,52 @@ class TokenFiles:
     def __init__(self, limit: int | None = None):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._limit = limit or (most if most > 0 else 512)
-        self._open: OrderedDict[Path, _Descriptor] = OrderedDict()
+        self._open: dict[str, _Descriptor] = {}
         self._lock = threading.Lock()
 
     def read(
-        self, path: Path, starts: Sequence[int], words: Sequence[int]
+        self, paths: Sequence[str], starts: Sequence[int], words: Sequence[int]
     ) -> list[bytes]:
-        """Reads records of one file, from any thread.
+        """Reads records, from any thread.
 
         Args:
-          path: the token file.
-          starts: word at which each record begins.
+          paths: the token file of each record.
+          starts: word of its file at which each begins.
           words: how many it has.
 
         Returns:
           The records' bytes, checksum included, in the order asked for.
 
         Raises:
-          DataError: the file is missing, too short, or not what was written.
+          DataError: a file is missing, too short, or not what was written.
         """
-        try:
-            file = self._get(path)
-            records = [
-                os.pread(file.number, count * WORD, start * WORD)
-                for start, count in zip(starts, words, strict=True)
-            ]
-        except OSError as error:
-            raise damaged(path, str(error)) from error
-        for data, start, count in zip(records, starts, words, strict=True):
+        files = [self._open.get(path) or self._add(path) for path in paths]
+        records = [
+            os.pread(file.number, count * WORD, start * WORD)
+            for file, start, count in zip(files, starts, words, strict=True)
+        ]
+        for data, path, start, count in zip(records, paths, starts, words, strict=True):
             if len(data) != count * WORD:
                 raise damaged(path, f"it ends before byte {(start + count) * WORD:,}")
-            if zlib.crc32(data) != _RESIDUE:
+            if crc32(data) != _RESIDUE:
                 raise damaged(path, f"wrong checksum at byte {start * WORD:,}")
         return records
 
-    def _get(self, path: Path) -> "_Descriptor":
+    def _add(self, path: str) -> "_Descriptor":
         with self._lock:
-            if path not in self._open:
-                self._open[path] = _Descriptor(path)
-                if len(self._open) > self._limit:
-                    self._open.popitem(last=False)
-            self._open.move_to_end(path)
-            return self._open[path]
+            if len(self._open) >= self._limit:
+                del self._open[next(iter(self._open))]
+            try:
+                file = self._open[path] = _Descriptor(path)
+            except OSError as error:
+                raise damaged(path, str(error)) from error
+            return file
 
 
 class _Descriptor:
     """An open file, closed when its last reader lets go of it."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: str):
         self.number = os.open(path, os.O_RDONLY)
 
     def __del__(self):
@@ -104,10 +101,10 @@ class _Descriptor:
             os.close(self.number)
 
 
-def damaged(path: Path, what: str) -> DataError:
+def damaged(path: str | Path, what: str) -> DataError:
     """Returns the error for a file of the store that cannot be used."""
     return DataError(
         f"cannot read prepared examples: {what}",
         where=str(path),
-        fix=f"delete {path.parent} and run `flanjax data prepare` again",
+        fix=f"delete {Path(path).parent} and run `flanjax data prepare` again",
     )

@@ -132,7 +132,10 @@ def test_order_never_changes():
 def test_another_member_does_not_reorder_the_examples_of_others():
     one = make((64,), (1.0,))
     two = make((64, 64), (0.5, 0.5), block_examples=128)
-    taken = [p._permutations.take(0, 0, 64).tolist() for p in (one, two)]
+    taken = [
+        p._permutations.take(np.zeros(n, int), np.full(n, 64))[:64].tolist()
+        for n, p in ((1, one), (2, two))
+    ]
     assert taken[0] == taken[1]
 
 

@@ -1,0 +1,199 @@
+"""The data engine and SeqIO side by side, on the same tasks: one command, one table.
+
+    python tests/bench/data_scale.py [--tasks 20 200 1836] [--rows 40] [--no_seqio]
+
+Synthetic tasks with FLAN-like lengths (inputs of mean 150, targets of mean 20) are
+written once, as a flanjax store and as the TFRecord files that SeqIO caches its tasks
+in. Each side then runs in a fresh process: from process start to the first packed batch,
+memory at rest, and packed examples a second. Neither sees a tokenizer. SeqIO is stopped
+after `--seqio_seconds`; what it had done by then is printed.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+LENGTHS = {"inputs": 1024, "targets": 256}
+BATCH_SIZE = 32
+HERE = Path(__file__).resolve()
+COLUMNS = (
+    ("side", "{}"),
+    ("tasks", "{:,}"),
+    ("first batch s", "{:.1f}"),
+    ("MB at rest", "{:,.0f}"),
+    ("planned/s", "{:,.0f}"),
+    ("packed/s", "{:,.0f}"),
+    ("us/example", "{:.1f}"),
+    ("fill", "{:.1%}"),
+    ("note", "{}"),
+)
+
+
+def draw_lengths(count: int, seed: int) -> np.ndarray:
+    """FLAN-like raw lengths, int32 [count, 2]: log-normal of mean 150 and 20."""
+    random = np.random.default_rng(seed)
+    inputs = random.lognormal(np.log(150) - 0.9**2 / 2, 0.9, count).clip(1, 4096)
+    targets = random.lognormal(np.log(20) - 1.0**2 / 2, 1.0, count).clip(1, 1024)
+    return np.stack([inputs, targets], axis=1).astype(np.int32)
+
+
+def examples(task: int, rows: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Token ids of a task's examples."""
+    random = np.random.default_rng([task, 1])
+    return [
+        (random.integers(3, 32_000, n, np.int32), random.integers(3, 32_000, m, "i4"))
+        for n, m in draw_lengths(rows, task)
+    ]
+
+
+def write_store(folder: Path, tasks: int, rows: int) -> Path:
+    """Writes a store with a resolved mixture of `tasks` equal tasks; returns its path.
+
+    The metadata is as long as real one, of which the two texts are the most.
+    """
+    from flanjax.data.store import (
+        STORE_VERSION,
+        Example,
+        Member,
+        ResolvedMixture,
+        TaskWriter,
+    )
+
+    members = []
+    for task in range(tasks):
+        name = f"task{task:04}"
+        path = f"tasks/{name}/train-{task:012x}"
+        (folder / path).mkdir(parents=True)
+        writer = TaskWriter(folder / path)
+        for row, (inputs, targets) in enumerate(examples(task, rows)):
+            texts = [" ".join(map(str, ids)) for ids in (inputs, targets)]
+            meta = {"row_id": f"{name}.jsonl:{row}", "template_id": f"{name}/3"}
+            keys = ("inputs_pretokenized", "targets_pretokenized")
+            meta |= dict(zip(keys, texts, strict=True))
+            writer.add(Example(inputs, targets, meta))
+        info = writer.finish({"name": name, "collection": "synthetic"})
+        member = Member(name, 1.0, 1 / tasks, None, rows, path, f"{task:012x}", info)
+        members.append(member)
+    resolved = ResolvedMixture(
+        version=STORE_VERSION,
+        name="bench",
+        vocabulary={"spec": "none", "fingerprint": "none", "size": 32_000},
+        seed=0,
+        passes=1,
+        members=tuple(members),
+        validation=(),
+        evals=(),
+        files={},
+    )
+    resolved.save(folder / "mixtures" / "bench.json")
+    return folder / "mixtures" / "bench.json"
+
+
+def measure_flanjax(folder: Path, started: float, seconds: float) -> dict:
+    """Runs in a process of its own, which began at `started`."""
+    from flanjax.data.guards import check_lengths
+    from flanjax.data.layout import Layout
+    from flanjax.data.loader import make_loader, make_plan
+    from flanjax.data.store import ResolvedMixture
+
+    resolved = ResolvedMixture.load(folder / "mixtures" / "bench.json")
+    layout = Layout("encoder_decoder", *LENGTHS.values())
+    check_lengths(resolved, folder, layout, threshold=1)
+    plan = make_plan(resolved, folder, layout, seed=0)
+    with make_loader(resolved, folder, layout, BATCH_SIZE, 0, plan=plan) as loader:
+        next(loader)
+        result = {"first batch s": time.time() - started}
+        time.sleep(1)
+        result["MB at rest"] = resident()
+        count, used, rows, start = 0, 0, 0, time.perf_counter()
+        while (spent := time.perf_counter() - start) < seconds:
+            batch = next(loader)
+            count += sum(map(len, batch.examples))
+            used += (batch.features["encoder_segment_ids"] > 0).sum()
+            rows += BATCH_SIZE
+        result |= {"packed/s": count / spent, "us/example": spent / count * 1e6}
+        result["fill"] = used / rows / LENGTHS["inputs"]
+    count, number, start = 0, 10_000, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds / 2:
+        count += len(plan.block(number).members)
+        number += 1
+    return result | {"planned/s": count / spent}
+
+
+def resident() -> float:
+    """Memory of this process in MB that is resident now."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) / 1000
+
+
+SIDES = {"flanjax": measure_flanjax}
+
+
+def run_side(side: str, folder: Path, seconds: float, limit: float) -> dict:
+    """Runs one side in a fresh process; what it printed last is its result."""
+    command = [sys.executable, str(HERE), "--measure", side, str(folder)]
+    command += ["--seconds", str(seconds), "--started", str(time.time())]
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err, env=environment)
+        note = ""
+        try:
+            if process.wait(limit):
+                err.seek(0)
+                raise SystemExit(f"{side} failed:\n{err.read()[-3000:]}")
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            note = f"stopped after {limit:.0f} s"
+        out.seek(0)
+        lines = out.read().splitlines()
+    found = json.loads(lines[-1]) if lines else {}
+    return {"side": side, "note": note, **found}
+
+
+def print_table(rows: list[dict]) -> None:
+    """Prints results one below the other; a dash is what was not reached."""
+    cells = [[name for name, _ in COLUMNS]]
+    for row in rows:
+        cells.append(
+            [form.format(row[name]) if name in row else "-" for name, form in COLUMNS]
+        )
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        pairs = zip(line, widths, strict=True)
+        print("  ".join(cell.rjust(width) for cell, width in pairs))
+
+
+def main() -> None:
+    """Makes the tasks, runs both sides and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, nargs="+", default=[20, 200, 1836])
+    parser.add_argument("--rows", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--measure", nargs=2, metavar=("SIDE", "FOLDER"))
+    parser.add_argument("--started", type=float)
+    args = parser.parse_args()
+    if args.measure:
+        side, folder = args.measure
+        print(json.dumps(SIDES[side](Path(folder), args.started, args.seconds)))
+        return
+    results = []
+    with tempfile.TemporaryDirectory() as root:
+        for tasks in args.tasks:
+            folder = Path(root) / str(tasks)
+            write_store(folder, tasks, args.rows)
+            for side in SIDES:
+                found = run_side(side, folder, args.seconds, 300)
+                results.append({**found, "tasks": tasks})
+    print_table(results)
+
+
+if __name__ == "__main__":
+    main()
