@@ -226,15 +226,16 @@ def own_row(
     if texts is None:
         return None
     texts = dict(texts)
-    options, right = prompt.fixed_answers, texts.get("verdict")
-    if prompt.answers in ("options", "letters"):
-        options, right = texts["options"], texts["label"]
-    if prompt.answers == "letters":
-        options = list(LETTERS[: len(options)])
-    if options:
-        texts |= {"choice": options[right], "fixed_list": _spoken(options)}
     if "options" in texts:
         texts |= listings(texts["options"])
+    options = prompt.fixed_answers
+    if options:
+        texts |= {"choice": options[texts["verdict"]], "fixed_list": _spoken(options)}
+    elif prompt.answers:  # Those of the row.
+        options = texts["options"]
+        if prompt.answers == "letters":
+            options = list(LETTERS[: len(options)])
+        texts["choice"] = options[texts["label"]]
     template = prompt.template()
     if not all(str(texts[name]).strip() for name in template.fields):
         return None

@@ -118,7 +118,7 @@ class DatasetSource:
         """See `Source`.
 
         Files above `HASHED_BYTES` count by name, size and time of change, and what TFDS
-        has prepared by the sizes it records.
+        has prepared by its notes (sizes of files, features).
         """
         stored, _, _ = self._part(split)
         found = self._find(split)

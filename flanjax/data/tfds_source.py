@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from flanjax.data.identity import digest
+from flanjax.data.identity import digest, file_digest
 from flanjax.data.readers import Row
 from flanjax.errors import DataError, nearest
 
@@ -44,15 +44,14 @@ def find_prepared(name: str, roots: list[Path]) -> Path | None:
     """
     dataset, version = _parts(name)
     for root in roots:
-        folders = [root / dataset]
-        if "/" not in dataset and folders[0].is_dir():
-            configs = [each for each in sorted(folders[0].iterdir()) if each.is_dir()]
-            named = [each for each in configs if not _VERSION.fullmatch(each.name)]
-            folders += named if len(named) == 1 else []
-        for folder in folders:
-            found = [each for each in _versions(folder) if version in ("", each.name)]
-            if found:
-                return found[-1]
+        found = _versions(root / dataset)
+        if not found and "/" not in dataset and (root / dataset).is_dir():
+            configs = filter(None, map(_versions, sorted((root / dataset).iterdir())))
+            first, *others = [*configs, []]
+            found = [] if any(others) else first
+        found = [each for each in found if version in ("", each.name)]
+        if found:
+            return found[-1]
     return None
 
 
@@ -75,14 +74,14 @@ def _versions(folder: Path) -> list[Path]:
 
 
 def prepared_fingerprint(folder: Path, split: str) -> str:
-    """Returns a digest of a split's sizes and of the features; reads no example.
+    """Returns a digest of what TFDS notes about a dataset; reads no example.
 
     Raises:
       DataError: there is no such split.
     """
-    info = _split_info(folder, split)
-    features = (folder / "features.json").read_text(encoding="utf-8")
-    return digest(folder.parts[-3:], info, features)
+    _split_info(folder, split)
+    notes = [file_digest(folder / name) for name in (_INFO, "features.json")]
+    return digest(folder.parts[-3:], split, notes)
 
 
 def _split_info(folder: Path, split: str) -> dict[str, Any]:
@@ -125,7 +124,7 @@ def read_prepared(
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder_from_directory(str(folder))
+        builder: Any = tfds.builder_from_directory(str(folder))
         dataset = builder.as_dataset(
             split=tfds.core.ReadInstruction(split, from_=first, to=last, unit="abs"),
             shuffle_files=False,

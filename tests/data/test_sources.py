@@ -6,6 +6,7 @@ import zipfile
 
 import pytest
 
+from flanjax.data import identity
 from flanjax.data.identity import function_identity
 from flanjax.data.natural_instructions import NaturalInstructionsSource
 from flanjax.data.sources import (
@@ -132,6 +133,7 @@ def test_a_function_is_another_one_when_a_constant_it_reads_changes(monkeypatch)
     before = function_identity(_labelled)
     assert before == function_identity(_labelled)
     monkeypatch.setitem(_labelled.__globals__, "LABELS", ("false", "true"))
+    identity._identity.cache_clear()  # Another process.
     assert before != function_identity(_labelled)
 
 
