@@ -14,10 +14,6 @@ and `templates/muffin_*.toml`; `tables/muffin.tsv` holds the public code's count
 To add a dataset: an entry in a module's DATASETS, ten templates, a line in the table.
 """
 
-import functools
-from dataclasses import dataclass
-from pathlib import Path
-
 from flanjax.data.fewshot import FewShot
 from flanjax.data.located import DatasetSource
 from flanjax.data.sources import Source
@@ -31,11 +27,11 @@ from mixtures import (
     muffin_summarization,
 )
 from mixtures.muffin_dataset import MuffinDataset
+from mixtures.muffin_facts import facts
 
 # A task weighs 30,000 examples at most; rows that no run reaches only cost memory.
 MOST_ROWS = 200_000
 
-_TABLE = Path(__file__).parent / "tables" / "muffin.tsv"
 _MODULES = (
     muffin_summarization,
     muffin_structure,
@@ -43,57 +39,6 @@ _MODULES = (
     muffin_sentences,
     muffin_more,
 )
-
-
-@dataclass(frozen=True)
-class MuffinFacts:
-    """What the public code says of a task.
-
-    Attributes:
-      task: name of the SeqIO task there, base of the names here.
-      cluster: key of its task cluster.
-      tfds: name and version in TFDS; empty where the code has none.
-      fields: those that its templates use.
-      has_options: whether its templates show options.
-      unusual_templates: how many of ten ask for something other than the answer.
-      zero_shot_cases: examples in one round of its zero-shot form.
-      x_shot_cases: the same of its few-shot form.
-      capped_cases: its weight, the zero-shot cases up to 30,000.
-      public: whether the public code has it; the paper counts one more.
-    """
-
-    task: str
-    cluster: str
-    tfds: str
-    fields: tuple[str, ...]
-    has_options: bool
-    unusual_templates: int
-    zero_shot_cases: int
-    x_shot_cases: int
-    capped_cases: int
-    public: bool
-
-
-@functools.cache
-def facts() -> dict[str, MuffinFacts]:
-    """Reads the table: task -> what the public code says of it."""
-    lines = _TABLE.read_text(encoding="utf-8").splitlines()[2:]
-    rows = [line.split("\t") for line in lines]
-    return {row[0]: _facts(row) for row in rows}
-
-
-def _facts(row: list[str]) -> MuffinFacts:
-    task, cluster, tfds, fields, options, *numbers, public = row
-    return MuffinFacts(
-        task,
-        cluster,
-        tfds,
-        tuple(fields.split(",")),
-        options == "yes",
-        *map(int, numbers),
-        public == "yes",
-    )
-
 
 DATASETS: dict[str, MuffinDataset] = {
     name: data for module in _MODULES for name, data in module.DATASETS.items()
@@ -141,6 +86,6 @@ def _add(name: str) -> tuple[str, ...]:
 _NAMES = [task for task, fact in facts().items() if fact.public]
 if set(_NAMES) != set(DATASETS) or len(_NAMES) != 71:
     odd = sorted(set(_NAMES) ^ set(DATASETS))
-    raise AssertionError(f"{_TABLE.name} and the Muffin modules differ in {odd}")
+    raise AssertionError(f"tables/muffin.tsv and the Muffin modules differ in {odd}")
 
 BASES: dict[str, tuple[str, ...]] = {name: _add(name) for name in _NAMES}
