@@ -17,6 +17,7 @@ of strangers accordingly.
 import dataclasses
 import hashlib
 import json
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -168,13 +169,18 @@ def load_config(
     for path in (*search_paths, ".", str(Path(__file__).resolve().parent.parent)):
         gin.add_config_file_search_path(path)
     gin.add_config_file_search_path(str(Path(__file__).resolve().parent / "configs"))
+    # gin logs every folder where a file is not, as an error, before it finds it.
+    logging.disable(logging.ERROR)
     try:
-        gin.parse_config_files_and_bindings(
-            list(gin_files), [_literal(gin, b) for b in bindings], finalize_config=False
-        )
+        gin.parse_config_files_and_bindings(list(gin_files), [], finalize_config=False)
+        # A macro of a file is no mistake when a flag sets what it stood for.
+        replaced = _macros_read(gin)
+        gin.parse_config([_literal(gin, b) for b in bindings])
     except (OSError, SyntaxError, ValueError, NameError, ImportError) as error:
         raise _explained(error, classes) from error
-    _check_macros(gin)
+    finally:
+        logging.disable(logging.NOTSET)
+    _check_macros(gin, replaced)
     try:
         config = classes[root]()
         return config, gin.operative_config_str()
@@ -204,17 +210,22 @@ def _literal(gin: Any, binding: str) -> str:
     return f"{name} = {value}"
 
 
-def _check_macros(gin: Any) -> None:
+def _macros_read(gin: Any) -> set[str]:
+    """Names of the macros that something refers to."""
+    return {
+        "/".join(reference.scopes)
+        for reference in gin.config.iterate_references(gin.config._CONFIG)
+        if reference.selector == "gin.macro"
+    }
+
+
+def _check_macros(gin: Any, replaced: set[str]) -> None:
     """Refuses macros that nothing reads, and required ones left unset."""
     config = gin.config._CONFIG
     bound = {scope: v for (scope, sel), v in config.items() if sel == "gin.macro"}
-    read = {
-        "/".join(reference.scopes)
-        for reference in gin.config.iterate_references(config)
-        if reference.selector == "gin.macro"
-    }
+    read = _macros_read(gin)
     for name in bound:
-        if name not in read:
+        if name not in read | replaced:
             raise ConfigError(
                 f"nothing reads the gin macro '{name}'.{nearest(name, read)}",
                 where=f"--gin.{name} or a gin file",

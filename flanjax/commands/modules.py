@@ -1,8 +1,9 @@
-"""Which mixture modules a command imports, and TensorFlow's messages meanwhile."""
+"""Flags that several commands read: mixture modules, feature lengths."""
 
 import argparse
 import os
 
+from flanjax.errors import ConfigError
 from flanjax.progress import Progress
 
 DEFAULT_MODULES = ("mixtures.tiny",)
@@ -20,6 +21,21 @@ def load_modules(args: argparse.Namespace) -> None:
         from flanjax.data.tasks import import_mixtures
 
         import_mixtures(mixture_modules(args))
+
+
+def feature_lengths(args: argparse.Namespace) -> dict[str, int]:
+    """Returns --lengths as {"inputs": tokens, "targets": tokens}.
+
+    Raises:
+      ConfigError: not two positive numbers.
+    """
+    parts = args.lengths.split(",")
+    if len(parts) != 2 or not all(part.isdecimal() and int(part) for part in parts):
+        raise ConfigError(
+            f"--lengths {args.lengths} is not two positive numbers",
+            fix="give inputs and targets tokens: --lengths 1024,256",
+        )
+    return {"inputs": int(parts[0]), "targets": int(parts[1])}
 
 
 def quiet_tensorflow() -> None:

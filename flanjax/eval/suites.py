@@ -110,6 +110,11 @@ def add_suite(name: str, evals: Iterable[str]) -> None:
     _SUITES[name] = members
 
 
+def eval_names() -> tuple[str, ...]:
+    """Names of all registered evals."""
+    return tuple(_EVALS)
+
+
 def resolve_evals(names: Iterable[str]) -> tuple[EvalSpec, ...]:
     """Specs behind names of evals and suites, in order, each once.
 

@@ -26,6 +26,7 @@ from flanjax.data.ledger import ledger
 from flanjax.data.loader import make_plan
 from flanjax.data.plan import Plan, Position
 from flanjax.data.store import ResolvedMixture
+from flanjax.data.verdict import refuse_failed
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.eval.evaluator import Evaluator
@@ -125,6 +126,7 @@ def set_up(
     with progress.task("reading the data's index"):
         vocabulary = load_vocabulary(config.prepare.vocabulary)
         resolved = ensure_prepared(config.prepare, progress.line)
+        _heed_check(config, resolved, progress)
         model = build_model(config.model)
         layout, plan, lengths = _data(config, model, vocabulary, resolved)
         interrupt.check()
@@ -172,6 +174,16 @@ def set_up(
         peak=peak,
         facts=_facts(config, model, mesh, peak, message),
     )
+
+
+def _heed_check(
+    config: RunConfig, resolved: ResolvedMixture, progress: Progress
+) -> None:
+    """Stops when `flanjax data check` found something in this mixture."""
+    allow = config.data.allow_failed_check
+    line = refuse_failed(config.prepare.store_dir, resolved, allow)
+    if line:
+        progress.line(line)
 
 
 def _evaluate(
