@@ -22,7 +22,7 @@ at most `MAX_PROMPT_TOKENS` tokens: the last exemplars of a longer one are left 
 None of this may be trained on: `HELD_OUT_BASES` has the names for a mixture to check.
 """
 
-import itertools
+from collections.abc import Iterator
 
 from flanjax.data.fewshot import FewShot
 from flanjax.data.tasks import TaskInfo, add_instruction_task
@@ -53,6 +53,15 @@ SUITES = (
     "commonsense_qa",
     "niv2_test",
 )
+
+
+def held_out() -> Iterator[HeldOut]:
+    """Yields what every held-out task is made of; reads one small table."""
+    yield from heldout_mmlu.held_out()
+    yield from heldout_bbh.held_out()
+    yield from heldout_multilingual.held_out()
+    yield from heldout_reasoning.held_out()
+    yield from heldout_niv2.held_out()
 
 
 def _register(task: HeldOut) -> tuple[str, ...]:
@@ -89,9 +98,7 @@ def _add_all() -> dict[str, tuple[str, ...]]:
     """Registers tasks, evals and suites; returns base -> its tasks."""
     bases: dict[str, tuple[str, ...]] = {}
     suites: dict[str, list[str]] = {suite: [] for suite in SUITES}
-    modules = (heldout_mmlu, heldout_bbh, heldout_multilingual, heldout_reasoning,
-               heldout_niv2)  # fmt: skip
-    for task in itertools.chain.from_iterable(m.held_out() for m in modules):
+    for task in held_out():
         bases[task.base] = _register(task)
         name = _add_eval(task, task.evaluation or task.base, task.prompt_type)
         evals = {task.suite: name}

@@ -15,6 +15,7 @@ import itertools
 import json
 import string
 import tomllib
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,7 +82,7 @@ class EvalFiles:
             except (KeyError, IndexError, TypeError, ValueError) as error:
                 raise DataError(
                     f"not as published: {type(error).__name__}: {error}",
-                    where=f"{paths[0]}, row {number}",
+                    where=f"{' with '.join(map(str, paths))}, row {number}",
                     fix=f"copy the file again from {self.origin}",
                 ) from error
             if row is None:
@@ -119,7 +120,7 @@ def read_text(path: Path) -> str:
     try:
         with open_file(path) as stream:
             return stream.read().decode("utf-8")
-    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError) as error:
+    except (UnicodeDecodeError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataError(
             f"not readable: {error}", where=str(path), fix="copy the file again"
         ) from error

@@ -10,7 +10,8 @@ of https://github.com/hendrycks/test/blob/master/evaluate.py, in the layout of t
 published chain-of-thought prompts: options "(A) ... (B) ..." on one line, answers
 "(C)". The chain-of-thought prompt is the published text, character by character, so
 that scores can be compared with published ones. That text has flaws, which are left:
-four exemplars instead of five for college_chemistry, formal_logic and human_aging;
+four exemplars instead of five for college_chemistry, formal_logic and human_aging, and
+for college_physics a first one that comes twice (here once);
 LaTeX commands whose backslash and next letter were read as a control character
 ("\frac" became a form feed or a newline and "rac") in abstract_algebra,
 college_biology, college_chemistry, college_mathematics and high_school_chemistry; and,
