@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from flanjax.data.fewshot import FewShot, choose_shots
+from flanjax.data.fewshot import FewShot, choose_shots, draw_shot_templates
 from flanjax.errors import ConfigError
 
 
@@ -56,3 +56,23 @@ def test_the_same_seed_gives_the_same_and_another_seed_other_exemplars():
 def test_a_range_without_exemplars_is_refused(shots):
     with pytest.raises(ConfigError, match="no range"):
         FewShot(shots)
+
+
+def test_exemplars_in_order_are_the_pool_s_first_but_never_the_query():
+    few_shot = FewShot(2, in_order=True)
+    rng = np.random.default_rng(0)
+    groups, pool = ["x", "x", "x", "y", "y"], ["a", "b", "c", "d", "e"]
+    queries, query_groups = ["q", "b", "d", "z"], ["x", "x", "y", "none"]
+    chosen = choose_shots(queries, pool, query_groups, groups, few_shot, rng)
+    assert chosen.tolist() == [[0, 1], [0, 2], [4, -1], [-1, -1]]
+    with pytest.raises(ConfigError, match="draws nothing"):
+        FewShot((2, 3), in_order=True)
+
+
+def test_templates_of_exemplars_differ_as_long_as_there_are_enough():
+    rng = np.random.default_rng(0)
+    few = draw_shot_templates((500, 5), 3, rng)
+    assert all(set(row[:3]) == {0, 1, 2} and row[3] != row[4] for row in few)
+    many = draw_shot_templates((4000, 5), 10, rng)
+    assert all(len(set(row)) == 5 for row in many)
+    assert abs(np.bincount(many.ravel()) - 2000).max() < 200

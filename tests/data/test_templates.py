@@ -144,3 +144,34 @@ def test_a_template_that_is_only_options_has_no_no_option_form(tmp_path):
     path = _file(tmp_path, '[[a.templates]]\ninputs="{options_}"\ntargets="{answer}"')
     with pytest.raises(DataError, match="empty without its options"):
         load_templates(path)["a"][0].without_options()
+
+
+def test_a_header_belongs_to_few_shot_forms_and_may_hold_fields(tmp_path):
+    text = GOOD.replace(
+        'x_y_delimiter = "\\n"\n',
+        'x_y_delimiter = "\\n"\nheader = "On {topic}:\\n"\nin_template_mix = false\n',
+    ).replace('targets_prefix = "A: "', 'header = ""\nin_template_mix = true')
+    first, second = load_templates(_file(tmp_path, text))["boolq"]
+    assert first.header == "On {topic}:\n" and "topic" in first.fields
+    assert second.header == "" and "topic" not in second.fields
+    assert (first.in_template_mix, second.in_template_mix) == (False, True)
+    before = load_templates(_file(tmp_path))["boolq"]
+    assert before[0].header == "" and before[0].in_template_mix
+    assert before[0].hash != first.hash
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('header = "{options_}"', "a header cannot hold"),
+        ('header = "{topic"', "header: unmatched '{'"),
+        ("header = 3", "'header' is not a text"),
+        ('in_template_mix = "no"', "bad in_template_mix 'no'"),
+        ('heading = "x"', "Did you mean 'header'"),
+    ],
+)
+def test_bad_headers_and_mixes_are_named_by_line(tmp_path, line, message):
+    path = _file(tmp_path, GOOD.replace('x_y_delimiter = "\\n"', line))
+    with pytest.raises(DataError, match=message) as error:
+        load_templates(path)
+    assert f"{path}:2" in str(error.value)
