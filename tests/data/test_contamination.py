@@ -129,6 +129,8 @@ def test_no_run_crosses_from_one_text_into_the_next():
 
 def test_texts_without_a_word_are_no_match():
     assert normalise(" .,!?_ ") == ""
-    index = HeldOutIndex({"exam": [RowTexts("h:0", ("?!",)), RowTexts("h:1", ("a b",))]})
+    index = HeldOutIndex(
+        {"exam": [RowTexts("h:0", ("?!",)), RowTexts("h:1", ("a b",))]}
+    )
     rows = [RowTexts("t:0", ("...",)), RowTexts("t:1", ("A, b",)), RowTexts("t:2", ())]
     assert index.compare("task", rows) == []
