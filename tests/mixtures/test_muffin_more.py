@@ -1,8 +1,21 @@
-"""Muffin, second part: a row of every dataset becomes the fields of its templates."""
+"""Muffin, second part: a row of every dataset becomes fields, and is rendered."""
+
+import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
-from mixtures.muffin_more import DATASETS
+from flanjax.data.examples import split_renderer
+from flanjax.data.instruction import InstructionTask
+from flanjax.data.sources import FunctionSource
+from flanjax.data.tasks import instruction_task
+from flanjax.data.vocabulary import ByteVocabulary
+from flanjax.eval.scorers import exact_match
+from mixtures.muffin import BASES, DATASETS
+from mixtures.muffin_more import DATASETS as MORE
+
+_UNFILLED = re.compile(r"\{[A-Za-z_]+\}")
 
 _NLI = {"premise": "A cat sleeps. ", "hypothesis": "A pet rests."}
 _TELL = ["yes", "it is not possible to tell", "no"]
@@ -266,9 +279,100 @@ ROWS = [
 
 @pytest.mark.parametrize(("task", "row", "fields"), ROWS)
 def test_a_row_becomes_the_fields_of_its_templates(task, row, fields):
-    assert DATASETS[task].fields(row) == fields
+    assert MORE[task].fields(row) == fields
 
 
 def test_every_dataset_has_a_row_tested_above():
-    assert len(DATASETS) == 35
-    assert {task for task, _, _ in ROWS} == set(DATASETS)
+    assert len(MORE) == 35
+    assert {task for task, _, _ in ROWS} == set(MORE)
+
+
+def _rendered(task: InstructionTask, count: int):
+    """The first rows of the training split under every template."""
+    task = dataclasses.replace(task, template_assignment="all")
+    renderer = split_renderer(task, "train", 0, False, ByteVocabulary())
+    return renderer.examples(0, min(count * len(task.templates()), len(renderer)))
+
+
+def _check(task: InstructionTask, examples: list[dict]):
+    templates = {template.id: template for template in task.templates()}
+    assert {example["template_id"] for example in examples} == set(templates)
+    usual = f"{{{task.answer_field}}}"
+    for example in examples:
+        target, row = example["targets"], example["row_id"]
+        assert example["inputs"].strip() and target.strip(), row
+        assert not _UNFILLED.search(example["inputs"] + target), row
+        assert example["shot_ids"] or not task.is_few_shot
+        assert exact_match(target, example["references"] or [target]) == 1, row
+        if task.has_options and templates[example["template_id"]].targets == usual:
+            assert target in example["choices"], row
+            assert (
+                "OPTIONS" not in example["inputs"] or task.prompt_type[-5:] != "noopt"
+            )
+
+
+def _rows(task: str) -> list[dict]:
+    """Fields of the task's hand-written row, and two like it with another text."""
+    fields = next(fields for name, _, fields in ROWS if name == task and fields)
+    fixed = {DATASETS[task].answer_field, "question" if task == "copa" else "", "word"}
+    name = next(n for n in fields if n not in fixed and isinstance(fields[n], str))
+    return [{**fields, name: f"{fields[name]} {n}".strip()} for n in ("", "1", "2")]
+
+
+@pytest.mark.parametrize("task", MORE)
+def test_a_row_renders_in_all_forms_with_its_gold_right(task):
+    rows = FunctionSource(lambda split: iter(_rows(task)), ("train",), task)
+    assert len(BASES[task]) == 5
+    for name in BASES[task]:
+        form = dataclasses.replace(instruction_task(name), source=rows)
+        _check(form, _rendered(form, 3))
+
+
+# Tasks of which the shared data has files, and the folder they lie in.
+SHARED = {
+    "copa": "copa",
+    "piqa": "piqa",
+    "cb": "cb",
+    "rte": "rte",
+    "mnli_matched": "mnli",
+    "mnli_mismatched": "mnli",
+    "trec": "trec",
+}
+
+
+@pytest.fixture
+def muffin_root(shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shared files under the tasks' own names."""
+    folder = tmp_path / "root" / "muffin"
+    folder.mkdir(parents=True)
+    for task, name in SHARED.items():
+        target = (shared / "data" / "t0sf_muffin" / name).resolve()
+        (folder / task).symlink_to(target)
+    monkeypatch.setenv("FLANJAX_DATA", str(folder.parent))
+
+
+@pytest.mark.parametrize("task", SHARED)
+def test_real_rows_render_under_every_template(task, muffin_root):
+    form = instruction_task(f"{task}_zs_opt")
+    assert len(list(form.source.rows("train"))) >= 200
+    assert 0 < len(list(form.source.rows("validation"))) <= 200
+    _check(form, _rendered(form, 10))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", SHARED)
+def test_all_real_rows_render_in_all_forms(task, muffin_root):
+    for name in BASES[task]:
+        form = instruction_task(name)
+        _check(form, _rendered(form, 10_000))
+
+
+def test_real_mnli_is_divided_between_its_tasks(muffin_root):
+    one, two = (
+        {
+            row["row_id"]
+            for row in instruction_task(f"{name}_zs_opt").source.rows("train")
+        }
+        for name in ("mnli_matched", "mnli_mismatched")
+    )
+    assert not one & two and len(one | two) == 2000 - 200
