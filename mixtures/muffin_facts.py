@@ -52,12 +52,16 @@ def facts() -> dict[str, MuffinFacts]:
 
 def _facts(row: list[str]) -> MuffinFacts:
     task, cluster, tfds, fields, options, *numbers, public = row
+    unusual, zero_shot, x_shot, capped = map(int, numbers)
     return MuffinFacts(
-        task,
-        cluster,
-        tfds,
-        tuple(fields.split(",")),
-        options == "yes",
-        *map(int, numbers),
-        public == "yes",
+        task=task,
+        cluster=cluster,
+        tfds=tfds,
+        fields=tuple(fields.split(",")),
+        has_options=options == "yes",
+        unusual_templates=unusual,
+        zero_shot_cases=zero_shot,
+        x_shot_cases=x_shot,
+        capped_cases=capped,
+        public=public == "yes",
     )
