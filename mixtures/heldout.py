@@ -1,6 +1,7 @@
 """Held-out sets as plain SeqIO tasks with their prompts, and their evals in suites.
 
-    flanjax data prepare MIXTURE --mixtures mixtures.flan2022,mixtures.heldout ...
+    PrepareConfig("flan2022", ("mixtures.flan2022", "mixtures.heldout"),
+                  evals=("mmlu", "bbh_cot", "tydiqa"), ...)
 
   suite            evals                             exemplars
   mmlu             57 subjects                       5, of split dev, in order

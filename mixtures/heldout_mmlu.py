@@ -114,7 +114,9 @@ _EXEMPLAR = re.compile(
 )
 
 
-def read_questions(path: Path, prompts: Path | None = None, *, subject: str):
+def read_questions(
+    path: Path, prompts: Path | None = None, *, subject: str
+) -> Iterator[Row]:
     """Yields the rows of a subject's file.
 
     Args:
