@@ -26,7 +26,7 @@ from flanjax.data.tasks import TaskInfo, add_instruction_task
 from flanjax.data.templates import TemplateFile
 from flanjax.errors import DataError
 
-_TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 _PUBLIC = "https://github.com/google-research/FLAN/tree/main/flan/v2/cot_data"
 
 
@@ -132,7 +132,7 @@ def _register(name: str, cot_set: CotSet) -> tuple[tuple[str, ...], tuple[str, .
     forward = add_instruction_task(
         cot_set.base,
         rows,
-        TemplateFile(_TEMPLATES / "cot.toml")[cot_set.base],
+        TemplateFile(TEMPLATES / "cot.toml")[cot_set.base],
         TaskInfo("cot", cot_set.base, cot_set.category, licence=cot_set.licence),
         few_shot=FEWER_SHOTS if stream else SHOTS,
         mix_shots=MIX_SHOTS,
@@ -141,7 +141,7 @@ def _register(name: str, cot_set: CotSet) -> tuple[tuple[str, ...], tuple[str, .
     inverted = add_instruction_task(
         f"cot_inverted_{name}",
         rows,
-        TemplateFile(_TEMPLATES / "cot_inverted.toml")["cot_inverted"],
+        TemplateFile(TEMPLATES / "cot_inverted.toml")["cot_inverted"],
         TaskInfo("cot", cot_set.base, "Input Inversion", licence=cot_set.licence),
         few_shot=FEWER_SHOTS,
         mix_shots=MIX_SHOTS,

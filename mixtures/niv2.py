@@ -187,7 +187,7 @@ def register_directory(path: str | Path) -> Registered:
 
     Returns:
       The tasks, and the files refused because they are made of MMLU: a directory of
-      the whole collection has 57 of them.
+      the whole collection has 57 of them. New tasks are in no mixture of FLAN's.
 
     Raises:
       DataError: there is no task file, or MMLU files only.
@@ -198,11 +198,11 @@ def register_directory(path: str | Path) -> Registered:
             refused[file.stem] = "made of MMLU, which is held out for evaluation"
             continue
         base = base_of(file.stem)
-        if base not in BASES:
+        if base not in BASES and base not in _MORE:
             source = NaturalInstructionsSource(file, limit=MOST_INSTANCES, sampled=True)
             info = TaskInfo("niv2", _dataset(file.stem), "unknown", ("en",), LICENCE)
-            BASES[base] = _register(base, source, info)
-        bases[base] = BASES[base]
+            _MORE[base] = _register(base, source, info)
+        bases[base] = BASES.get(base) or _MORE[base]
     if not bases:
         what = "only tasks made of MMLU" if refused else "no task files"
         raise DataError(
@@ -219,6 +219,7 @@ def _dataset(stem: str) -> str:
 
 
 BASES: dict[str, tuple[str, ...]] = _register_table()
+_MORE: dict[str, tuple[str, ...]] = {}  # From directories.
 
 # FLAN's public release reads all of NIv2 as one task, in which the cap does nothing.
 # The same here, for comparison: it holds every instance in memory.
