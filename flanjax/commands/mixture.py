@@ -13,7 +13,7 @@ LEDGER_COLUMNS = ("task", "rate", "share", "cap", "examples", "expected", "epoch
 def mixture_show(args: argparse.Namespace) -> int:
     """Prints what a number of examples of the mixture would be made of."""
     from flanjax.data.ensure import ensure_prepared
-    from flanjax.data.ledger import ledger
+    from flanjax.data.ledger import left_out, ledger
     from flanjax.data.store import PrepareConfig
 
     progress = Progress()
@@ -31,7 +31,9 @@ def mixture_show(args: argparse.Namespace) -> int:
         row["expected_examples"] = args.examples * row["share"]
         row["epochs"] = row["expected_examples"] / row["examples"]
     if args.json:
-        print(json.dumps({"mixture": resolved.name, "members": rows}))
+        missing = list(resolved.missing)
+        content = {"mixture": resolved.name, "members": rows, "missing": missing}
+        print(json.dumps(content))
         return 0
     cells = [
         [
@@ -47,4 +49,6 @@ def mixture_show(args: argparse.Namespace) -> int:
     ]
     title = f"{resolved.name}: {args.examples:,} examples (! = more than 5 epochs)"
     print_rows(title, LEDGER_COLUMNS, cells)
+    for line in left_out(resolved):
+        print(f"left out: {line}")
     return 0

@@ -10,6 +10,7 @@ realised counts beside it.
 import numpy as np
 
 from flanjax.data.plan import Plan
+from flanjax.data.problems import Problem, listed
 from flanjax.data.store import Member, ResolvedMixture
 
 # Blocks packed to estimate how many examples a row holds.
@@ -52,6 +53,11 @@ def ledger(
         row["expected_tokens"] = round(expected * means[index].sum())
         row["token_share"] = float(loss_tokens[index] / loss_tokens.sum())
     return rows
+
+
+def left_out(resolved: ResolvedMixture) -> list[str]:
+    """Returns a text for each cause why tasks of the mixture are not in it."""
+    return listed(Problem(**entry) for entry in resolved.missing)
 
 
 def examples_per_row(plan: Plan) -> float:

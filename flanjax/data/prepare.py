@@ -24,7 +24,7 @@ import tensorflow as tf
 from flanjax.data.faithful import active, set_faithful
 from flanjax.data.identity import Stamp, file_digest, recorded_files
 from flanjax.data.mixing import Node, TaskShare, read_tree, resolve_shares
-from flanjax.data.prepare_task import Job, make_job, prepare_task
+from flanjax.data.prepare_task import Job, make_job, prepare_task, rendering_code
 from flanjax.data.problems import Problem, listed, refusal
 from flanjax.data.scratch import is_whole, remove_leftovers, scratch_directory
 from flanjax.data.seqio_vocabulary import set_default_vocabulary
@@ -340,7 +340,7 @@ def _entry(spec: EvalSpec, job: Job, made: dict[Job, dict]) -> EvalEntry:
 
 
 def _module_files(config: PrepareConfig) -> dict[str, Stamp]:
-    """Stamps of the modules that say what the mixture is."""
+    """Stamps of the modules that say what the mixture and its examples are."""
     packages = {name.split(".")[0] for name in config.mixture_modules} - {"flanjax"}
     paths = {
         getattr(module, "__file__", None)
@@ -348,6 +348,6 @@ def _module_files(config: PrepareConfig) -> dict[str, Stamp]:
         if name in config.mixture_modules or name.split(".")[0] in packages
     }
     with recorded_files() as files:
-        for path in sorted(path for path in paths if path):
-            file_digest(Path(path))
+        for path in (*rendering_code(), *(Path(path) for path in paths if path)):
+            file_digest(path)
     return files

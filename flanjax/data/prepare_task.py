@@ -101,10 +101,19 @@ def make_job(
         )
     _check_task(task, vocabulary)
     content = info["fingerprint"](split) if info else _foreign_identity(task, split)
-    code = [file_digest(path) for path in rendering_code()]
     settings = [STORE_VERSION, task.name, split, seed, passes, limit]
-    fingerprint = digest(content, code, settings, vocabulary.fingerprint())
+    fingerprint = digest(content, _code(), settings, _fingerprint(vocabulary))
     return Job(task.name, split, seed, passes, limit, fingerprint)
+
+
+@functools.cache
+def _fingerprint(vocabulary: Vocabulary) -> str:
+    return vocabulary.fingerprint()  # Of megabytes, for thousands of task splits.
+
+
+@functools.cache
+def _code() -> str:
+    return digest([file_digest(path) for path in rendering_code()])
 
 
 @functools.cache

@@ -32,16 +32,18 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
     ):
         self._left = {job: size + _BYTES_TO_START for job, size in sizes.items()}
-        self._total, self._work = len(sizes) + there, sum(self._left.values())
+        self._total, self._work = len(sizes) + there, 0
         self._progress, self._clock = progress, clock
-        self._start = clock()
-        self._told = self._start - _SECONDS_BETWEEN_MESSAGES
+        self._start: float | None = None
+        self._told = clock() - _SECONDS_BETWEEN_MESSAGES
         if there:
             progress(f"{there:,} of {self._total:,} task splits are there already")
 
     def ended(self, job: Hashable, what: str) -> None:
         """Takes note of a job's end; tells now and then, and of the last one."""
         del self._left[job]
+        if self._start is None:  # Before this, processes were starting.
+            self._start, self._work = self._clock(), sum(self._left.values())
         if not self._left or self._is_time():
             self._progress(f"{self._state()}: {job}, {what}")
 
@@ -59,12 +61,12 @@ class Watch:
 
     def _state(self) -> str:
         done = f"{self._total - len(self._left):,} of {self._total:,}"
-        left = sum(self._left.values())
+        left, about = sum(self._left.values()), ""
         if not left:
             return done
-        spent = self._clock() - self._start
-        rest = spent * left / max(self._work - left, _BYTES_TO_START)
-        about = f", about {_duration(rest)}" if left < self._work else ""
+        if self._start is not None and left < self._work:
+            spent = self._clock() - self._start
+            about = f", about {_duration(spent * left / (self._work - left))}"
         return f"{done} ({len(self._left):,} to go{about})"
 
 

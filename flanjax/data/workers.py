@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from flanjax.errors import DataError
 
-_SECONDS_OF_SILENCE = 5.0
+_SECONDS_OF_SILENCE = 10.0
 _READY = "ready"
 Job = TypeVar("Job")
 
@@ -115,7 +115,9 @@ class _Worker:
             if job is None:
                 raise DataError(
                     f"a process could not be set up: {died}",
-                    fix="use fewer processes (num_workers); what was prepared is kept",
+                    fix="read its message above. A script that prepares in processes "
+                    "needs `if __name__ == '__main__':`; too little memory needs fewer "
+                    "of them (num_workers)",
                 ) from error
             return job, died
         if isinstance(result, Exception):

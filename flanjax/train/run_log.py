@@ -144,10 +144,10 @@ class RunLog:
             row | {"realised_examples": int(n), "realised_share": n / total}
             for row, n in zip(self._training.ledger, self._counts, strict=True)
         ]
-        write_json(
-            self._run_dir.path / "ledger.json",
-            {"mixture": self._training.resolved.name, "members": rows},
-        )
+        resolved = self._training.resolved
+        missing = list(resolved.missing)
+        content = {"mixture": resolved.name, "members": rows, "missing": missing}
+        write_json(self._run_dir.path / "ledger.json", content)
 
     def _line(self, step: int, values: dict[str, float]) -> str:
         total = self._config.train_steps
