@@ -116,7 +116,7 @@ class _Dialogs:
     """A set of dialogs; attributes as of `mixtures.muffin_dataset.MuffinDataset`."""
 
     category: str
-    fields: Callable[[Row, str], Row | None]
+    fields: Callable[..., Row | None]  # (row, salt=).
     parts: Mapping[str, str]
     licence: str
     tfds: str | None = None

@@ -6,8 +6,11 @@ import re
 
 import pytest
 
-from flanjax.data.tasks import task_info
+from flanjax.data.examples import split_renderer
+from flanjax.data.tasks import instruction_task, task_info
 from flanjax.data.templates import TemplateFile
+from flanjax.data.vocabulary import ByteVocabulary
+from flanjax.eval.scorers import exact_match
 from mixtures import dialog, program_synthesis
 
 NAMES = [*dialog.BASES, *program_synthesis.BASES]
@@ -202,15 +205,14 @@ def own_rows(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_examples_have_inputs_targets_and_a_correct_gold(
-    name, own_rows, first_examples
-):
-    from flanjax.eval.scorers import exact_match
-
-    for task in (dialog.BASES | program_synthesis.BASES)[name]:
-        for example in first_examples(task, "train", count=10):
-            inputs = example["inputs_pretokenized"].decode()
-            target = example["targets_pretokenized"].decode()
-            assert inputs.strip() and target.strip()
+def test_examples_have_inputs_targets_and_a_correct_gold(name, own_rows):
+    for task in map(instruction_task, (dialog.BASES | program_synthesis.BASES)[name]):
+        renderer = split_renderer(task, "train", 0, True, ByteVocabulary())
+        examples = renderer.examples(0, min(20, len(renderer)))
+        templates = {example["template_id"] for example in examples}
+        assert len(templates) == min(10, len(examples))
+        for example in examples:
+            inputs, target = example["inputs"], example["targets"]
+            assert inputs.strip() and exact_match(target, [target])
             assert not re.search(r"\{[a-z_]+\}", inputs + target)
-            assert exact_match(target, [target])
+            assert example["shot_ids"] or not task.is_few_shot
