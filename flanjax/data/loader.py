@@ -15,8 +15,8 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import grain
 import numpy as np
@@ -25,13 +25,8 @@ from flanjax.data.assemble import Segments, assemble
 from flanjax.data.layout import Layout
 from flanjax.data.plan import Block, Plan, Position, Row
 from flanjax.data.reading import MixtureReader
-from flanjax.data.store import (
-    Example,
-    Member,
-    OpenStores,
-    ResolvedMixture,
-    plan_members,
-)
+from flanjax.data.row_counts import RowCounts
+from flanjax.data.store import Member, ResolvedMixture, plan_members
 from flanjax.errors import ConfigError
 
 # Grain wants a length; the plan has none. No run comes near it.
@@ -175,7 +170,9 @@ def make_plan(
 ) -> Plan:
     """Returns the plan of a prepared mixture's training members."""
     members = plan_members(resolved.members, store_dir)
-    return Plan(members, layout, seed, block_examples, packing)
+    plan = Plan(members, layout, seed, block_examples, packing)
+    plan.row_counts = RowCounts(Path(store_dir) / "plans" / f"{plan.fingerprint}.rows")
+    return plan
 
 
 def make_loader(
@@ -227,30 +224,6 @@ def make_loader(
         (host_index, host_count),
     )
     return Loader(source, prefetch, threads)
-
-
-def read_rows(
-    rows: Sequence[Row], members: Sequence[Member], stores: OpenStores
-) -> list[list[Example]]:
-    """Reads the examples of planned rows, each task's in one go.
-
-    Args:
-      rows: (member, example) pairs of each row.
-      members: stored members in the plan's order.
-      stores: open task stores.
-
-    Returns:
-      The examples, nested as `rows` is.
-    """
-    wanted: dict[int, list[int]] = defaultdict(list)
-    for row in rows:
-        for member, example in row:
-            wanted[member].append(example)
-    found = {
-        member: iter(stores.get(members[member].path).read(indices))
-        for member, indices in wanted.items()
-    }
-    return [[next(found[member]) for member, _ in row] for row in rows]
 
 
 def _hash(rows: Block) -> str:

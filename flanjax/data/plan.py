@@ -32,6 +32,7 @@ import numpy as np
 from flanjax.data.assemble import ragged
 from flanjax.data.layout import Layout
 from flanjax.data.packing import pack
+from flanjax.data.row_counts import RowCounts
 from flanjax.errors import ConfigError, DataError
 
 # Goes into every fingerprint; raise it with every change of the order.
@@ -117,6 +118,11 @@ class Plan:
         by rounding, by fewer than the number of members.
       packing: False puts every example in a row of its own.
 
+    Attributes:
+      row_counts: rows of the blocks packed so far; one with a file may be put here.
+      lengths: int32 [examples, 2], raw lengths, member after member.
+      sizes, offsets: int64 [members], examples of each member, and those before it.
+
     Raises:
       ConfigError: shares that do not sum to 1, or a bad block size.
       DataError: a member without examples or with a share of zero.
@@ -147,7 +153,7 @@ class Plan:
         self._phases = (places + 0.5) / len(self.members)
         self._permutations = _Permutations(self)
         self._blocks: OrderedDict[int, Block] = OrderedDict()
-        self._row_counts: dict[int, int] = {}
+        self.row_counts = RowCounts()
         self._lock = threading.Lock()
 
     def _check(self):
@@ -206,7 +212,7 @@ class Plan:
                 return self._blocks[number]
             block = self._make_block(number)
             self._blocks[number] = block
-            self._row_counts[number] = block.num_rows
+            self.row_counts.put(number, block.num_rows)
             if len(self._blocks) > _KEPT_BLOCKS:
                 self._blocks.popitem(last=False)
             return block
@@ -236,13 +242,15 @@ class Plan:
         return Position(number, row)
 
     def position_of(self, step: int, batch_size: int) -> Position:
-        """Returns where batch `step` (from 0) starts; packs the blocks before it."""
+        """Returns where batch `step` (from 0) starts.
+
+        Packs the blocks before it, except those whose rows are in `row_counts`.
+        """
         return self.advance(Position(0, 0), step * batch_size)
 
     def _num_rows(self, number: int) -> int:
-        if number not in self._row_counts:
-            self.block(number)
-        return self._row_counts[number]
+        known = self.row_counts.get(number)
+        return self.block(number).num_rows if known is None else known
 
     def _make_block(self, number: int) -> Block:
         members, examples = self._draw(number)

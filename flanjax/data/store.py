@@ -13,6 +13,7 @@ On disk, written by `flanjax.data.prepare` and read without TensorFlow:
                               meta.array_record    one msgpack map per example
     mixtures/<mixture>-<fp>.json                   ResolvedMixture
     index/<key>.npy                                lengths of all its members, a cache
+    plans/<fingerprint>.rows                       rows of the blocks of a plan, a cache
 """
 
 import contextlib

@@ -4,9 +4,9 @@
 
 Synthetic tasks with FLAN-like lengths (inputs of mean 150, targets of mean 20) are
 written once, as a flanjax store and as the TFRecord files that SeqIO caches its tasks
-in. Each side then runs in a fresh process: from process start to the first packed batch,
-memory at rest, and packed examples a second. Neither sees a tokenizer. SeqIO is stopped
-after `--seqio_seconds`; what it had done by then is printed.
+in. Each side then runs in a fresh process: from process start to the first packed
+batch, memory at rest, and packed examples a second. Neither sees a tokenizer. SeqIO is
+stopped after `--seqio_seconds`; what it had done by then is printed.
 """
 
 import argparse
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from plan_speed import draw_lengths
 
 LENGTHS = {"inputs": 1024, "targets": 256}
 BATCH_SIZE = 32
@@ -34,14 +35,6 @@ COLUMNS = (
     ("fill", "{:.1%}"),
     ("note", "{}"),
 )
-
-
-def draw_lengths(count: int, seed: int) -> np.ndarray:
-    """FLAN-like raw lengths, int32 [count, 2]: log-normal of mean 150 and 20."""
-    random = np.random.default_rng(seed)
-    inputs = random.lognormal(np.log(150) - 0.9**2 / 2, 0.9, count).clip(1, 4096)
-    targets = random.lognormal(np.log(20) - 1.0**2 / 2, 1.0, count).clip(1, 1024)
-    return np.stack([inputs, targets], axis=1).astype(np.int32)
 
 
 def examples(task: int, rows: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -1,5 +1,6 @@
 """The loader: whole batches by plan, whoever reads them and wherever one starts."""
 
+import json
 import subprocess
 import sys
 
@@ -7,9 +8,8 @@ import numpy as np
 import pytest
 
 from flanjax.data.layout import Layout
-from flanjax.data.loader import make_loader, make_plan, read_rows
+from flanjax.data.loader import make_loader, make_plan
 from flanjax.data.plan import Position
-from flanjax.data.store import OpenStores
 from flanjax.errors import ConfigError, DataError
 
 LAYOUT = Layout("encoder_decoder", 64, 16)
@@ -95,11 +95,84 @@ def test_a_store_that_breaks_under_way_is_one_clear_error(load, tmp_path):
         load(3)
 
 
-def test_rows_are_read_in_their_order(load, tmp_path):
-    rows = [[(2, 5), (0, 1)], [], [(2, 0), (2, 5)]]
-    read = read_rows(rows, load.resolved.members, OpenStores(tmp_path))
-    ids = [[example.meta["row_id"] for example in row] for row in read]
-    assert ids == [["c:5", "a:1"], [], ["c:0", "c:5"]]
+_HOST = """
+import json, sys
+from pathlib import Path
+from flanjax.data.layout import Layout
+from flanjax.data.loader import make_loader
+from flanjax.data.plan import Position
+from flanjax.data.store import ResolvedMixture
+
+store, index, count, steps, block, row = sys.argv[1], *map(int, sys.argv[2:])
+resolved = ResolvedMixture.load(Path(store) / "mixtures" / "mix.json")
+with make_loader(
+    resolved, store, Layout("encoder_decoder", 64, 16), 8, seed=1, block_examples=100,
+    position=Position(block, row), host_index=index, host_count=count,
+) as loader:
+    for _ in range(steps):
+        batch = next(loader)
+        print(json.dumps([batch.hash, batch.position, batch.examples]))
+"""
+
+
+def hosts(store, count, steps, position=(0, 0)):
+    """What each of `count` real processes loads: [hash, position, its rows] a step."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", _HOST]
+            + list(map(str, (store, index, count, steps, *position))),
+            stdout=subprocess.PIPE,
+        )
+        for index in range(count)
+    ]
+    outputs = [process.communicate()[0] for process in processes]
+    assert not any(process.returncode for process in processes)
+    return [[json.loads(line) for line in out.splitlines()] for out in outputs]
+
+
+@pytest.mark.slow
+def test_hosts_in_processes_of_their_own_agree_for_200_steps(make_resolved, tmp_path):
+    """Also after a resume, and with another task in the store than the mixture's."""
+    make_resolved(TASKS).save(tmp_path / "mixtures" / "mix.json")
+    (whole,) = hosts(tmp_path, 1, 200)
+    assert len({hash for hash, _, _ in whole}) == 200
+    make_resolved({"another": (30, 1.0)})
+    for count in (2, 4):
+        parts = hosts(tmp_path, count, 200)
+        for step, (hash, position, rows) in enumerate(whole):
+            mine = [part[step] for part in parts]
+            assert {part[0] for part in mine} == {hash}
+            assert all(part[1] == position for part in mine)
+            assert sum((part[2] for part in mine), []) == rows
+        resumed = hosts(tmp_path, count, 100, whole[99][1])
+        for part in resumed:
+            assert [step[0] for step in part] == [step[0] for step in whole[100:]]
+
+
+def test_the_rows_of_packed_blocks_are_remembered_in_the_store(load, tmp_path):
+    straight = load(30)
+    again = make_plan(load.resolved, tmp_path, LAYOUT, 1, 100)
+    assert again.position_of(29, 8) == straight[28].position
+    assert not again._blocks, "found without packing"
+
+
+def test_a_mixture_opens_from_one_file(load, tmp_path):
+    first = load(2)
+    (index,) = (tmp_path / "index").iterdir()
+    for member in load.resolved.members:
+        (tmp_path / member.path / "lengths.npy").unlink()
+    for one, two in zip(first, load(2), strict=True):
+        same(one, two)
+    index.write_bytes(index.read_bytes()[:-8])
+    with pytest.raises(DataError, match=r"lengths\.npy"):
+        load(1)
+
+
+def test_more_tasks_than_files_may_be_open(load, tmp_path, monkeypatch):
+    wanted = load(20)
+    monkeypatch.setattr("resource.getrlimit", lambda what: (4, 4))
+    for one, two in zip(wanted, load(20), strict=True):
+        same(one, two)
 
 
 def test_loading_imports_no_tensorflow():

@@ -1,11 +1,20 @@
 """Packing by lengths: loses nothing, exceeds nothing, wastes little."""
 
+import importlib.util
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from flanjax.data.layout import Layout
 from flanjax.data.packing import pack
+
+_BENCH = Path(__file__).parents[1] / "bench" / "plan_speed.py"
+_spec = importlib.util.spec_from_file_location("plan_speed", _BENCH)
+assert _spec and _spec.loader
+plan_speed = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(plan_speed)
 
 
 def flan_like(count: int, seed: int = 0, scale: float = 1.0) -> np.ndarray:
@@ -47,6 +56,43 @@ def test_fill_is_close_to_the_bound(sizes, limits, fill):
     sums = sizes.sum(axis=0)
     bound = max(sums[i] / limits[i] for i in range(2) if limits[i])
     assert bound / (len(starts) - 1) >= fill
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("layout", "count", "fill", "ratio"),
+    [
+        (Layout("encoder_decoder", 1024, 256), 8192, 0.985, 1.17),
+        (Layout("encoder_decoder", 1024, 256), 65_536, 0.985, 1.17),
+        (Layout("decoder", 1792, 256), 8192, 0.998, 1.08),
+    ],
+    ids=["default block", "large block", "decoder"],
+)
+def test_rows_are_fuller_and_fewer_than_seqios(layout, count, fill, ratio, seed):
+    found = plan_speed.packing(layout, count, seed)
+    assert found["fill"] >= fill
+    assert found["SeqIO's rows"] / found["rows"] >= ratio
+
+
+@pytest.mark.slow
+def test_the_reference_is_what_seqio_packs():
+    import seqio
+    import tensorflow as tf
+
+    limits = {"inputs": 1024, "targets": 256}
+    layout = Layout("encoder_decoder", *limits.values())
+    sizes = layout.sizes(plan_speed.draw_lengths(3000, 0))
+
+    def rows():
+        for n, m in sizes:
+            yield {"inputs": np.ones(n, "i4"), "targets": np.ones(m, "i4")}
+
+    kind = tf.TensorSpec([None], tf.int32)
+    dataset = tf.data.Dataset.from_generator(
+        rows, output_signature=dict.fromkeys(limits, kind)
+    )
+    packed = seqio.utils.trim_and_pack_dataset(dataset, limits)
+    assert sum(1 for _ in packed) == plan_speed.seqio_rows(sizes, layout.limits)
 
 
 def test_packing_is_deterministic_and_fast():

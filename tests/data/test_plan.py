@@ -175,3 +175,35 @@ def test_thousands_of_tasks_plan_in_seconds():
     count = 2000
     plan = make([30] * count, [1 / count] * count, block_examples=8192)
     assert plan.block(1000).num_rows > 1000
+
+
+def test_shares_of_1836_tasks_are_exact_over_100_000_draws():
+    """Within one example a block, and no row comes back before all others were used."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(3, 400, 1836)
+    shares = random.pareto(1.2, 1836) + 0.01
+    shares /= shares.sum()
+    plan = make(sizes, shares, block_examples=8192, packing=False)
+    total, used = np.zeros(1836), [Counter() for _ in sizes]
+    for number in range(13):
+        block = plan.block(number)
+        counts = np.bincount(block.members, minlength=1836)
+        assert (np.abs(counts - 8192 * shares) < 1 + 1e-6).all()
+        total += counts
+        pairs = zip(block.members.tolist(), block.examples.tolist(), strict=True)
+        for member, example in pairs:
+            used[member][example] += 1
+    assert total.sum() > 100_000
+    assert (np.abs(total - 13 * 8192 * shares) < 1).all()
+    for seen, size in zip(used, sizes.tolist(), strict=True):
+        times = [seen[example] for example in range(size)]
+        assert max(times) - min(times) <= 1
+
+
+def test_blocks_in_any_order_are_the_same_blocks():
+    wanted = examples_of(make(), 12)
+    plan = make()
+    for number in (7, 2, 11, 3, 2, 0, 9):
+        block = plan.block(number)
+        pairs = zip(block.members.tolist(), block.examples.tolist(), strict=True)
+        assert list(pairs) == wanted[number]
