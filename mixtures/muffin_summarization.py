@@ -4,6 +4,7 @@ Rows are those of TFDS or of local files with the same columns. Papers and terms
 the TFDS catalogue, https://www.tensorflow.org/datasets/catalog/overview.
 """
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -25,6 +26,7 @@ _NEWS_TOPICS = ("World", "Sports", "Business", "Science/Tech")
 # A film has up to a hundred reviews; more than this many do not fit an input.
 _MOST_REVIEWS = 10
 _TAG = re.compile(r"</?[A-Za-z][^>]*>")
+_ENTITY = re.compile(r" (#\d+|quot|amp|lt|gt);")
 
 
 def renamed(**names: str | tuple[str, ...]) -> Callable[[Row], Row | None]:
@@ -66,14 +68,19 @@ def _samsum(row: Row) -> Row | None:
     return filled(dialogue="\n".join(lines), summary=column(row, "summary"))
 
 
+def _news_text(text: str) -> str:
+    r"""Undoes the corpus's spoilt HTML: " #39;" for an apostrophe, links, `\\`."""
+    text = html.unescape(_ENTITY.sub(r"&\1;", text))
+    return " ".join(_TAG.sub("", text).replace("\\", " ").split())
+
+
 def _ag_news(row: Row) -> Row | None:
-    # The corpus writes apostrophes as " #39;" and line ends as backslashes.
-    text, title = (
-        " ".join(re.sub(r" ?#39;", "'", column(row, *names)).replace("\\", " ").split())
-        for names in (("description", "text"), ("title",))
+    kept = filled(
+        title=_news_text(column(row, "title")),
+        text=_news_text(column(row, "description", "text")),
     )
     index = label(column(row, "label"), _NEWS_TOPICS, {"sci/tech": 3})
-    return with_options(filled(text=text, title=title), _NEWS_TOPICS, index)
+    return with_options(kept, _NEWS_TOPICS, index)
 
 
 def _rotten_tomatoes(row: Row) -> Row | None:

@@ -83,8 +83,9 @@ TFDS_ROWS: dict[str, tuple[dict, dict]] = {
         {"text": "The bridge is shut.", "summary": "A bridge is shut."},
     ),
     "ag_news_subset": (
-        {"title": "Oil up", "description": "Oil #39;s price\\rose.", "label": 2},
-        {"title": "Oil up", "text": "Oil's price rose.", "answer": "Business",
+        {"title": "Oil up", "label": 2,
+         "description": "Oil #39;s price\\rose to  #36;9 &lt;B&gt;now&lt;/B&gt;."},
+        {"title": "Oil up", "text": "Oil's price rose to $9 now.", "answer": "Business",
          "options": ["World", "Sports", "Business", "Science/Tech"]},
     ),
     "opinion_abstracts_rotten_tomatoes": (
