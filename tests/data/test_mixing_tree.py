@@ -13,11 +13,17 @@ from flanjax.data.mixing import (
 from flanjax.errors import ConfigError
 
 
-class Registry(dict):
+class Registry:
     """SeqIO's registries, as far as they are asked."""
 
+    def __init__(self, content):
+        self.content = content
+
     def names(self):
-        return self.keys()
+        return self.content.keys()
+
+    def get(self, name):
+        return self.content[name]
 
 
 def tree(name, mixtures):
@@ -25,7 +31,8 @@ def tree(name, mixtures):
         each: SimpleNamespace(rate_per_task_name=rates)
         for each, rates in mixtures.items()
     }
-    return read_tree(name, Registry(a="task a", b="task b"), Registry(registered))
+    tasks = Registry({"a": "task a", "b": "task b"})
+    return read_tree(name, tasks, Registry(registered))
 
 
 def test_a_registered_mixture_becomes_a_tree_of_rates():

@@ -1,6 +1,7 @@
 """Chain of thought: rows, templates of both directions, and what is read of targets."""
 
 import collections
+from typing import Any
 
 import pytest
 import seqio
@@ -44,7 +45,8 @@ def _answer_first(template: Template) -> bool:
 
 
 def _prompts(task):
-    chunks = seqio.TaskRegistry.get(task).source.plain_examples("train", True, 0)
+    source: Any = seqio.TaskRegistry.get(task).source
+    chunks = source.plain_examples("train", True, 0)
     return [example for chunk in chunks for example in chunk]
 
 

@@ -4,7 +4,9 @@ import argparse
 import collections
 import csv
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import seqio
@@ -31,9 +33,12 @@ DIALOG = {"wiki_dialog": 200_000, "qrecc": 6_610, "task_master": 3_560}
 PROGRAMS = 5_000
 
 
-def _base_counts() -> dict[str, tuple[int, int]]:
+def _base_counts() -> Mapping[str, tuple[int, ...]]:
     """Base -> examples, zero-shot and few-shot, if all data were here."""
-    counts = {n: (f.zero_shot_cases, f.x_shot_cases) for n, f in facts().items()}
+    counts: dict[str, tuple[int, ...]] = {
+        name: (fact.zero_shot_cases, fact.x_shot_cases)
+        for name, fact in facts().items()
+    }
     with (TABLES / "t0_sf.tsv").open(encoding="utf-8", newline="") as stream:
         next(stream)
         for row in csv.DictReader(stream, delimiter="\t"):
@@ -252,13 +257,14 @@ def test_seqios_own_rates_agree_with_ours():
     counts = {"rate_a": 10, "rate_b": 300, "rate_c": 5_000}
     for name, number in counts.items():
         if name not in seqio.TaskRegistry.names():
+            source: Any = seqio.FunctionDataSource(
+                lambda split, shuffle_files, seed=None: None,
+                splits=["train"],
+                num_input_examples={"train": number},
+            )
             seqio.TaskRegistry.add(
                 name,
-                source=seqio.FunctionDataSource(
-                    lambda split, shuffle_files, seed=None: None,
-                    splits=["train"],
-                    num_input_examples={"train": number},
-                ),
+                source=source,
                 preprocessors=[],
                 output_features={},
             )

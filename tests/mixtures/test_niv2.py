@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from typing import Any
 
 import pytest
 import seqio
@@ -47,7 +48,8 @@ def _write(folder, name, content=None):
 
 
 def _prompts(task):
-    chunks = seqio.TaskRegistry.get(task).source.plain_examples("train", True, 0)
+    source: Any = seqio.TaskRegistry.get(task).source
+    chunks = source.plain_examples("train", True, 0)
     return [example for chunk in chunks for example in chunk]
 
 
