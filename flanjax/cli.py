@@ -177,6 +177,27 @@ def _add_data_subcommands(group) -> None:
         "flanjax data fetch starter smollm2",
     )
     fetch.add_argument("names", nargs="+", metavar="NAME", help="starter, smollm2")
+    _add_prepare(group)
+    _add_check(group)
+    show = _command(
+        group,
+        "show",
+        "show:show",
+        "print rendered examples of a task or mixture, or the batch of a run's step",
+        "flanjax data show tiny --mixtures mixtures.tiny --html tiny.html",
+        json=True,
+    )
+    show.add_argument("task", nargs="?", help="SeqIO task or mixture")
+    show.add_argument("--html", metavar="FILE", help="write one self-contained page")
+    _add_lengths(show)
+    _add_mixture_modules(show)
+    show.add_argument("--split", default="train")
+    show.add_argument("--num", type=int, default=3, help="examples or rows to print")
+    show.add_argument("--run", help="run directory whose batch is rebuilt")
+    show.add_argument("--step", type=int, default=0, help="step of that run")
+
+
+def _add_prepare(group) -> None:
     prepare = _command(
         group,
         "prepare",
@@ -204,6 +225,9 @@ def _add_data_subcommands(group) -> None:
         "--runner_options", default="", help='Beam options, "--project=p --region=r"'
     )
     prepare.add_argument("--config_json", help=argparse.SUPPRESS)
+
+
+def _add_check(group) -> None:
     check = _command(
         group,
         "check",
@@ -224,22 +248,6 @@ def _add_data_subcommands(group) -> None:
         help="evaluation or suite to compare with (repeatable; default: all known)",
     )
     check.add_argument("--ngram", type=int, default=13, help="words of an overlap")
-    show = _command(
-        group,
-        "show",
-        "show:show",
-        "print rendered examples of a task or mixture, or the batch of a run's step",
-        "flanjax data show tiny --mixtures mixtures.tiny --html tiny.html",
-        json=True,
-    )
-    show.add_argument("task", nargs="?", help="SeqIO task or mixture")
-    show.add_argument("--html", metavar="FILE", help="write one self-contained page")
-    _add_lengths(show)
-    _add_mixture_modules(show)
-    show.add_argument("--split", default="train")
-    show.add_argument("--num", type=int, default=3, help="examples or rows to print")
-    show.add_argument("--run", help="run directory whose batch is rebuilt")
-    show.add_argument("--step", type=int, default=0, help="step of that run")
 
 
 def _add_other_commands(commands) -> None:
