@@ -1,5 +1,7 @@
 """Muffin, first part: a row of every dataset becomes the fields of its templates."""
 
+from typing import Any
+
 import pytest
 
 from flanjax.data.examples import split_renderer
@@ -385,4 +387,5 @@ def test_the_made_up_rows_have_the_features_that_tfds_declares(name, tmp_path):
     # Of any version: TFDS no longer builds multi_news 1.0.0, with the same features.
     dataset = DATASETS[name].tfds.partition(":")[0]
     builder = tfds.builder(dataset, data_dir=tmp_path, try_gcs=False)
-    assert set(TFDS_ROWS[name][0]) <= set(builder.info.features)
+    features: Any = builder.info.features
+    assert set(TFDS_ROWS[name][0]) <= set(features)
