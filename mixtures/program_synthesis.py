@@ -8,14 +8,13 @@ FLAN's data for these is not public. Rows of your own lie in
 `<data root>/program_synthesis/<folder>/train.jsonl` (or another format that
 `flanjax.data.located` reads):
 
-  dmcc_python  description: the problem; solutions: texts, or as in DeepMind's
-               CodeContests a dict of the lists `language` and `solution`, of which
-               those in Python 3 are taken. https://github.com/google-deepmind/
-               code_contests
+  dmcc_python  description: the problem; solutions: texts, or as in CodeContests a dict
+               of the lists `language` and `solution`, of which those in Python 3 count.
+               https://github.com/google-deepmind/code_contests
   dr_repair    code: a program that does not compile; errors: dicts with line (from 1)
                and message; fixed: the program, repaired. All four tasks read it; they
-               differ in how they show program and errors. https://arxiv.org/abs/
-               2005.10636 (DrRepair)
+               differ in how they show program and errors.
+               DrRepair: https://arxiv.org/abs/2005.10636
 """
 
 import hashlib
