@@ -6,6 +6,8 @@
 `flanjax.data.render` makes a TensorFlow dataset of the same.
 """
 
+import dataclasses
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -156,6 +158,15 @@ def split_renderer(
     count = len(task.templates())
     choices = make_choices(task, table, pool, count, split, seed, shuffle)
     return ExampleRenderer(task, table, pool, choices, vocabulary)
+
+
+def shortest_prompt(task: InstructionTask, split: str, vocabulary: Vocabulary) -> int:
+    """Returns the tokens of the shortest query with one exemplar, for messages."""
+    one = dataclasses.replace(task.few_shot, shots=1, max_tokens=sys.maxsize)
+    task = dataclasses.replace(task, few_shot=one)
+    renderer = split_renderer(task, split, 0, False, vocabulary)
+    texts = [e["inputs"] for e in renderer.examples(0, len(renderer))]
+    return min(map(len, vocabulary.encode_batch(texts)), default=0)
 
 
 def _table(task: InstructionTask, split: str) -> RowTable:

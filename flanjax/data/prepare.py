@@ -24,7 +24,13 @@ import tensorflow as tf
 from flanjax.data.faithful import active, set_faithful
 from flanjax.data.identity import Stamp, file_digest, recorded_files
 from flanjax.data.mixing import Node, TaskShare, read_tree, resolve_shares
-from flanjax.data.prepare_task import Job, make_job, prepare_task, rendering_code
+from flanjax.data.prepare_task import (
+    ChangedError,
+    Job,
+    make_job,
+    prepare_task,
+    rendering_code,
+)
 from flanjax.data.problems import Problem, listed, refusal
 from flanjax.data.scratch import is_whole, remove_leftovers, scratch_directory
 from flanjax.data.seqio_vocabulary import set_default_vocabulary
@@ -239,7 +245,8 @@ def _problem(task: str, split: str, error: DataError) -> Problem:
         collection = _info(task).get("collection", "")
     except DataError:  # Its templates are what is wrong.
         collection = ""
-    return Problem(task, split, error.what, error.where, error.fix, collection)
+    missing = not isinstance(error, ChangedError)
+    return Problem(task, split, error.what, error.where, error.fix, collection, missing)
 
 
 def _run(

@@ -40,6 +40,10 @@ _RENDERS = ("tasks", "located", "natural_instructions")
 _IMPORT = re.compile(r"^\s*from flanjax\.data\.(\w+) import", re.MULTILINE)
 
 
+class ChangedError(DataError):
+    """What a job was made for is no longer there; nothing that may be left out."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Job:
     """One directory of the store to make.
@@ -147,8 +151,8 @@ def prepare_task(
       progress: told every few seconds how far it is.
 
     Raises:
-      DataError: the pipeline failed, gave no examples, or its files are not those the
-        job was made for.
+      DataError: the pipeline failed, or gave no examples.
+      ChangedError: its files are not those the job was made for.
     """
     final = Path(store_dir) / job.path
     if is_whole(final):
@@ -160,7 +164,7 @@ def prepare_task(
             task, job.split, vocabulary, info, job.seed, job.passes, job.limit
         )
         if now != job:
-            raise DataError(
+            raise ChangedError(
                 "its source, a template or the code changed while it was prepared, or "
                 "this machine has others than the one that began",
                 where=f"task {job.task}, split {job.split}",
@@ -194,11 +198,22 @@ def _write(
                 told = time.monotonic()
                 progress(f"  {job.task} {job.split}: {len(writer):,} examples so far")
     if not len(writer):
-        raise DataError(
-            "no example is left after preprocessing",
-            where=f"task {job.task}, split {job.split}",
-            fix="raise the few-shot token budget, or check the source's rows",
-        )
+        raise _empty(job, task, info)
+
+
+def _empty(job: Job, task: Any, info: dict) -> DataError:
+    """Returns the error for a task whose rows are there, but none became an example."""
+    what, fix = "no example is left after preprocessing", "check the source's rows"
+    if info.get("few_shot"):
+        budget = info["few_shot"]["max_tokens"]
+        shortest = task.source.shortest_prompt(job.split)
+        if shortest > budget:
+            what = (
+                f"no exemplar fits into its few-shot budget of {budget:,} tokens; the "
+                f"shortest query with one exemplar has {shortest:,}"
+            )
+            fix = "raise max_tokens of its FewShot, or leave the few-shot form out"
+    return DataError(what, where=f"task {job.task}, split {job.split}", fix=fix)
 
 
 def _examples(task: Any, job: Job, seed: int) -> Iterator[Example]:

@@ -19,15 +19,17 @@ answer). All tasks have the same features, so that any of them can be mixed.
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import seqio
 import tensorflow as tf
 
-from flanjax.data.examples import ExampleRenderer, split_renderer
+from flanjax.data.examples import ExampleRenderer, shortest_prompt, split_renderer
 from flanjax.data.faithful import known_switches
 from flanjax.data.fewshot import FewShot
 from flanjax.data.instruction import InstructionTask, TaskInfo
@@ -197,7 +199,8 @@ def import_mixtures(modules: Sequence[str]) -> None:
     They may lie in the working directory, which an installed command does not search.
 
     Raises:
-      ConfigError: there is no such module.
+      ConfigError: there is no such module, or it registers a name twice or a mixture
+        of unknown members.
     """
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -210,6 +213,18 @@ def import_mixtures(modules: Sequence[str]) -> None:
             raise ConfigError(
                 f"no module '{module}'",
                 fix="start where its folder lies, or put that on PYTHONPATH",
+            ) from error
+        except ValueError as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            if os.path.dirname(seqio.__file__) not in frames[-1].filename:
+                raise
+            seen = [f for f in frames if f.filename != __file__]
+            own = [f for f in seen if "seqio" not in Path(f.filename).parts]
+            raise ConfigError(
+                f"SeqIO refuses what module '{module}' registers: {error}",
+                where=f"{own[-1].filename}:{own[-1].lineno}",
+                fix="give every task and mixture a name of its own, and register the "
+                "members of a mixture before it; a mixture cannot hold itself",
             ) from error
 
 
@@ -332,6 +347,10 @@ class _RenderedSource(seqio.DataSource):
         for begin in range(0, len(renderer), _PLAIN_CHUNK):
             end = min(begin + _PLAIN_CHUNK, len(renderer))
             yield renderer.examples(begin, end)
+
+    def shortest_prompt(self, split: str) -> int:
+        """See `flanjax.data.examples.shortest_prompt`."""
+        return shortest_prompt(self._task, split, LazyVocabulary().vocabulary)
 
     def _renderer(self, split: str, shuffle: bool, seed: Any) -> ExampleRenderer:
         seed = 0 if seed is None else int(seed)
