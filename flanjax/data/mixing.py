@@ -13,11 +13,15 @@ examples each epoch.
 
 import dataclasses
 import math
+import weakref
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from flanjax.errors import ConfigError, DataError, nearest
+
+
+_counted: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +48,13 @@ class ExamplesRate:
         return float(counted) ** (1 / self.temperature)
 
     def __call__(self, task: Any) -> float:
-        """Returns the rate of a SeqIO Task."""
-        return self.of(task.num_input_examples("train"))
+        """Returns the rate of a SeqIO Task; its examples are counted once a process.
+
+        SeqIO asks for the rates of all of a mixture's tasks anew for each of them.
+        """
+        if task not in _counted:
+            _counted[task] = task.num_input_examples("train")
+        return self.of(_counted[task])
 
 
 def examples_proportional(cap: int | None = None) -> ExamplesRate:

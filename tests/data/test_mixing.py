@@ -16,6 +16,16 @@ from flanjax.errors import ConfigError, DataError
 EXAMPLES = {"a": 100, "b": 300, "c": 1000}
 
 
+class CountedTask:
+    """A SeqIO task with 500 examples."""
+
+    asked = 0
+
+    def num_input_examples(self, split):
+        self.asked += 1
+        return 500
+
+
 def mix(*children, name="mix", rate=1.0):
     nodes = [c if isinstance(c, Node) else Node(*c) for c in children]
     return Node(name, rate, tuple(nodes))
@@ -85,9 +95,10 @@ def test_a_foreign_rate_function_gets_the_task_and_its_failure_is_clear():
 
 
 def test_rates_work_as_seqio_rate_functions():
-    task = SimpleNamespace(num_input_examples=lambda split: 500)
+    task = CountedTask()
     assert examples_proportional(cap=200)(task) == 200
     assert temperature_scaled(1)(task) == 500
+    assert task.asked == 1  # Counting reads the data.
 
 
 def test_bad_rates_are_refused_at_once():
