@@ -75,7 +75,8 @@ def add_instruction_task(
       source: where rows come from; each split of it is a split of the tasks.
       templates: `TemplateFile(path)[group]`, or templates made in Python.
       info: what it is about.
-      has_options: whether rows have `options` that templates show.
+      has_options: whether rows have `options` that templates show. The answer must be
+        one of them; the public code lets it be another, here that is an error.
       prompt_types: of zs_opt, zs_noopt, fs_opt, fs_noopt. By default, as in FLAN: all
         four with options, zs_opt and fs_opt with `cot`, else zs_noopt and fs_noopt.
       few_shot: number of exemplars and token budget; default `FewShot()`.
