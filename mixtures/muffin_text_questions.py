@@ -95,7 +95,8 @@ def _cosmos_qa(row: Row) -> Row | None:
 
 def _science(row: Row) -> Row | None:
     r"""UnifiedQA writes all into one text: `question \n (A) one (B) two ...`."""
-    question, *pieces = _LETTERED.split(row["input"].replace("\\n", "\n"))
+    question, _, listed = row["input"].replace("\\n", "\n").partition("\n")
+    _, *pieces = _LETTERED.split(listed)
     letters, options = pieces[::2], [text.strip() for text in pieces[1::2]]
     expected = "abcdefghijklmnopqrstuvwxyz"[: len(letters)]
     if not letters or "".join(letters).lower() != expected:

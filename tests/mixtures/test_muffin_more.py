@@ -37,7 +37,7 @@ _RECORD = {
 _COSMOS = {"context": "It rained. ", "question": "Why?"} | {
     f"answer{n}": f"reason {n} " for n in range(4)
 }
-_SCIENCE = "Which is a metal? \\n (A) iron (B) salt (C) table sugar"
+_SCIENCE = "Which is a metal (Q)? \\n (A) iron (B) salt (C) table sugar"
 
 # Task, original row, fields it must become (or None).
 ROWS = [
@@ -270,7 +270,7 @@ ROWS = [
     (
         "unified_qa_science_inst",
         {"input": _SCIENCE, "output": "Table sugar"},
-        {"question": "Which is a metal?", "options": ["iron", "salt", "table sugar"],
+        {"question": "Which is a metal (Q)?", "options": ["iron", "salt", "table sugar"],
          "answer": "table sugar"},
     ),
     ("unified_qa_science_inst", {"input": _SCIENCE, "output": "gold"}, None),
