@@ -4,6 +4,8 @@
                            flan2021 .40, t0 .32, niv2 .20, cot .05, dialog .03
     flan2022_zs_opt ...    one prompt type of it
     flan2022_niv2_single   NIv2 as one task, as the release has it: its cap does nothing
+    flan2022_niv2_without_test   NIv2 without the 119 tasks of its official test split,
+                           on which FLAN trains too: then these are held out
     flan2021               Flan 2021: its datasets zero-shot, rate maximum 3,000
     flan_temperature       all tasks, temperature-scaled as for T5
 
@@ -92,14 +94,17 @@ def _add_release() -> None:
         add_mixture(f"flan2022_{prompt_type}", members)
 
 
-def _add_release_with_niv2_as_one_task() -> None:
-    single = {"niv2_single_task": niv2.SINGLE}
-    add_by_prompt_type("niv2_single_submix", single, _OPT, cap=_RELEASE["niv2"].cap)
-    names = {name: f"{name}_submix" for name in _RELEASE}
-    names["niv2"] = "niv2_single_submix"
-    add_mixture(
-        "flan2022_niv2_single", [(names[n], c.rate) for n, c in _RELEASE.items()]
-    )
+def _add_release_with_other_niv2(name: str, bases: Bases) -> None:
+    """Registers `flan2022_<name>`, the release with these tasks for NIv2."""
+    add_by_prompt_type(f"{name}_submix", bases, _OPT, cap=_RELEASE["niv2"].cap)
+    names = {**{each: each for each in _RELEASE}, "niv2": name}
+    members = [(f"{names[n]}_submix", c.rate) for n, c in _RELEASE.items()]
+    add_mixture(f"flan2022_{name}", members)
+
+
+def _without_niv2_test() -> Bases:
+    tested = {task.base for task in niv2.table() if task.split == "test"}
+    return {base: t for base, t in niv2.BASES.items() if base not in tested}
 
 
 def _add_flan2021() -> None:
@@ -120,6 +125,7 @@ def _add_temperature() -> None:
 
 
 _add_release()
-_add_release_with_niv2_as_one_task()
+_add_release_with_other_niv2("niv2_single", {"niv2_single_task": niv2.SINGLE})
+_add_release_with_other_niv2("niv2_without_test", _without_niv2_test())
 _add_flan2021()
 _add_temperature()

@@ -20,7 +20,6 @@ from typing import Any, Protocol
 
 from flanjax.errors import ConfigError, DataError, nearest
 
-
 _counted: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
 
 

@@ -253,6 +253,13 @@ def test_niv2_as_one_task_has_two_forms_beside_the_same_submixtures(examples):
     assert shares["niv2_single_task"] == pytest.approx(0.20)
 
 
+def test_niv2s_official_test_tasks_can_be_held_out(examples):
+    shares = _by_base("flan2022_niv2_without_test", examples)
+    tested = {task.base for task in niv2.table() if task.split == "test"}
+    assert len(tested) == 119 and tested.isdisjoint(shares)
+    assert len(set(shares) & set(niv2.BASES)) == 1_556 - 119
+
+
 def test_seqios_own_rates_agree_with_ours():
     counts = {"rate_a": 10, "rate_b": 300, "rate_c": 5_000}
     for name, number in counts.items():
