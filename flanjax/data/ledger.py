@@ -35,9 +35,9 @@ def ledger(
     Returns:
       Rows with task, collection, dataset, category, prompt_type, licence, rate, share,
       cap, examples (in the store), mean_inputs and mean_targets (tokens); with a plan
-      also expected_examples, epochs, expected_tokens (inputs and targets after
-      trimming, EOS included) and token_share (of all expected target tokens, which is
-      what the loss sees).
+      also expected_examples, epochs (of source rows), expected_tokens (inputs and
+      targets after trimming, EOS included) and token_share (of all expected target
+      tokens, which is what the loss sees).
     """
     rows = [_prepared(member) for member in resolved.members]
     if plan is None:
@@ -49,7 +49,7 @@ def ledger(
     for index, row in enumerate(rows):
         expected = total * row["share"]
         row["expected_examples"] = round(expected, 1)
-        row["epochs"] = round(expected / row["examples"], 4)
+        row["epochs"] = round(epochs(resolved, row, expected), 4)
         row["expected_tokens"] = round(expected * means[index].sum())
         row["token_share"] = float(loss_tokens[index] / loss_tokens.sum())
     return rows
@@ -58,6 +58,15 @@ def ledger(
 def left_out(resolved: ResolvedMixture) -> list[str]:
     """Returns a text for each cause why tasks of the mixture are not in it."""
     return listed(Problem(**entry) for entry in resolved.missing)
+
+
+def epochs(resolved: ResolvedMixture, row: dict, expected: float) -> float:
+    """How often each source row of a task is seen when it gives `expected` examples.
+
+    The store holds every row once per pass, with another template or other shots each
+    time: a model that has seen all of two passes has seen each row twice.
+    """
+    return expected * resolved.passes / max(row["examples"], 1)
 
 
 def examples_per_row(plan: Plan) -> float:

@@ -49,6 +49,8 @@ from flanjax.train.state import (
 )
 from flanjax.train.step import make_train_step
 
+_LISTED_TASKS = 10
+
 
 @dataclasses.dataclass
 class Training:
@@ -299,15 +301,30 @@ def _check_order(
     saved = extra["plan"]
     if saved["fingerprint"] == plan.fingerprint:
         return
-    now = {m.name: m.fingerprint for m in resolved.members}
-    before = saved["tasks"]
-    changed = sorted(t for t in before.keys() | now if before.get(t) != now.get(t))
-    what = ", ".join(changed) or "no task changed: rates, lengths, seed or block size"
+    what = _difference(
+        saved["tasks"], {m.name: m.fingerprint for m in resolved.members}
+    )
     raise CheckpointError(
         f"the data order differs from the checkpoint's ({what})",
         where=where,
         fix="restore the tasks and settings of the run, or use another MODEL_DIR",
     )
+
+
+def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Names the tasks that changed, came or went since the checkpoint."""
+    kinds = {
+        "changed": [t for t in before if t in now and before[t] != now[t]],
+        "added": [t for t in now if t not in before],
+        "removed": [t for t in before if t not in now],
+    }
+    parts = [
+        f"{kind}: {', '.join(sorted(tasks)[:_LISTED_TASKS])}"
+        + (f" and {len(tasks) - _LISTED_TASKS} more" * (len(tasks) > _LISTED_TASKS))
+        for kind, tasks in kinds.items()
+        if tasks
+    ]
+    return "; ".join(parts) or "no task changed: rates, lengths, seed or block size"
 
 
 def _place(

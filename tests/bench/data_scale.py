@@ -27,6 +27,7 @@ HERE = Path(__file__).resolve()
 COLUMNS = (
     ("side", "{}"),
     ("tasks", "{:,}"),
+    ("build s", "{:.1f}"),
     ("first batch s", "{:.1f}"),
     ("MB at rest", "{:,.0f}"),
     ("planned/s", "{:,.0f}"),
@@ -120,13 +121,102 @@ def measure_flanjax(folder: Path, started: float, seconds: float) -> dict:
     return result | {"planned/s": count / spent}
 
 
+def write_seqio(folder: Path, tasks: int, rows: int) -> None:
+    """Writes the same examples as SeqIO caches a task: TFRecord files of tf.Example."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import tensorflow as tf
+
+    (folder / "seqio").mkdir()
+    for task in range(tasks):
+        with tf.io.TFRecordWriter(str(folder / f"seqio/{task:04}.tfrecord")) as writer:
+            for inputs, targets in examples(task, rows):
+                writer.write(_tf_example(tf, inputs=inputs, targets=targets))
+
+
+def _tf_example(tf, **features: np.ndarray) -> bytes:
+    feature = {
+        name: tf.train.Feature(int64_list=tf.train.Int64List(value=ids))
+        for name, ids in features.items()
+    }
+    return tf.train.Example(
+        features=tf.train.Features(feature=feature)
+    ).SerializeToString()
+
+
+def measure_seqio(folder: Path, started: float, seconds: float) -> dict:
+    """SeqIO's mixture of the same tasks, shuffled, repeated and packed as T5X does."""
+    import seqio
+    import tensorflow as tf
+
+    vocabulary = seqio.PassThroughVocabulary(32_000, eos_id=1)
+    features = dict.fromkeys(LENGTHS, seqio.Feature(vocabulary, add_eos=True))
+    names = []
+    for path in sorted((folder / "seqio").iterdir()):
+        source = seqio.TFExampleDataSource(
+            {"train": str(path)},
+            {name: tf.io.VarLenFeature(tf.int64) for name in LENGTHS},
+        )
+        steps = [_dense, seqio.preprocessors.append_eos_after_trim]
+        seqio.TaskRegistry.add(
+            path.stem, source, preprocessors=steps, output_features=features
+        )
+        names.append(path.stem)
+    seqio.MixtureRegistry.add("bench", [(name, 1.0) for name in names])
+    imported = time.time()
+    dataset = seqio.get_dataset(
+        "bench",
+        LENGTHS,
+        dataset_split="train",
+        shuffle=True,
+        seed=0,
+        feature_converter=seqio.EncDecFeatureConverter(pack=True),
+        num_epochs=None,
+        use_cached=False,
+    )
+    iterator = iter(dataset.batch(BATCH_SIZE).as_numpy_iterator())
+    result = {"build s": time.time() - imported}
+    _say(result)
+    next(iterator)
+    result |= {"first batch s": time.time() - started, "MB at rest": resident()}
+    _say(result)
+    count, used, rows, start = 0, 0, 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
+        batch = next(iterator)
+        count += batch["encoder_segment_ids"].max(axis=1).sum()
+        used += (batch["encoder_segment_ids"] > 0).sum()
+        rows += BATCH_SIZE
+    result |= {"packed/s": count / spent, "us/example": spent / count * 1e6}
+    return result | {"fill": used / rows / LENGTHS["inputs"]}
+
+
+def _dense(dataset):
+    """Variable-length features are read as sparse tensors."""
+    import tensorflow as tf
+
+    return dataset.map(
+        lambda example: {
+            name: tf.cast(tf.sparse.to_dense(value), tf.int32)
+            for name, value in example.items()
+        }
+    )
+
+
+def _say(result: dict) -> None:
+    """What is known so far, should the process be stopped."""
+    print(json.dumps(_plain(result)), flush=True)
+
+
+def _plain(result: dict) -> dict[str, float]:
+    return {name: float(value) for name, value in result.items()}
+
+
 def resident() -> float:
     """Memory of this process in MB that is resident now."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) / 1000
 
 
-SIDES = {"flanjax": measure_flanjax}
+SIDES = {"flanjax": measure_flanjax, "SeqIO": measure_seqio}
 
 
 def run_side(side: str, folder: Path, seconds: float, limit: float) -> dict:
@@ -168,22 +258,30 @@ def main() -> None:
     """Makes the tasks, runs both sides and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tasks", type=int, nargs="+", default=[20, 200, 1836])
-    parser.add_argument("--rows", type=int, default=40)
-    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--rows", type=int, default=40, help="examples of a task")
+    parser.add_argument("--seconds", type=float, default=8, help="of each measurement")
+    parser.add_argument("--seqio_seconds", type=float, default=300)
+    parser.add_argument("--no_seqio", action="store_true")
+    parser.add_argument("--quick", action="store_true", help="smoke run of flanjax")
     parser.add_argument("--measure", nargs=2, metavar=("SIDE", "FOLDER"))
     parser.add_argument("--started", type=float)
     args = parser.parse_args()
     if args.measure:
         side, folder = args.measure
-        print(json.dumps(SIDES[side](Path(folder), args.started, args.seconds)))
+        _say(SIDES[side](Path(folder), args.started, args.seconds))
         return
+    if args.quick:
+        args.tasks, args.rows, args.seconds, args.no_seqio = [20], 10, 0.2, True
     results = []
     with tempfile.TemporaryDirectory() as root:
         for tasks in args.tasks:
             folder = Path(root) / str(tasks)
             write_store(folder, tasks, args.rows)
-            for side in SIDES:
-                found = run_side(side, folder, args.seconds, 300)
+            found = run_side("flanjax", folder, args.seconds, 300)
+            results.append({**found, "tasks": tasks})
+            if not args.no_seqio:
+                write_seqio(folder, tasks, args.rows)
+                found = run_side("SeqIO", folder, args.seconds, args.seqio_seconds)
                 results.append({**found, "tasks": tasks})
     print_table(results)
 

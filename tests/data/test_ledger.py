@@ -1,5 +1,6 @@
 """The ledger's arithmetic agrees with what the plan then does."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -33,3 +34,11 @@ def test_without_a_plan_it_says_what_is_prepared(make_resolved):
     rows = ledger(make_resolved(TASKS))
     assert [row["task"] for row in rows] == list(TASKS)
     assert "expected_examples" not in rows[0] and rows[0]["mean_inputs"] > 2
+
+
+def test_epochs_count_rows_of_the_source_not_their_renderings(make_resolved, tmp_path):
+    """Two passes render 25 rows as 50 examples; 100 examples show each row 4 times."""
+    resolved = dataclasses.replace(make_resolved({"a": (50, 1.0)}), passes=2)
+    plan = make_plan(resolved, tmp_path, Layout("encoder_decoder", 64, 16), seed=0)
+    (row,) = ledger(resolved, steps=10, batch_size=8, plan=plan)
+    assert row["epochs"] == pytest.approx(row["expected_examples"] / 25, rel=1e-3)
