@@ -270,8 +270,8 @@ ROWS = [
     (
         "unified_qa_science_inst",
         {"input": _SCIENCE, "output": "Table sugar"},
-        {"question": "Which is a metal (Q)?", "options": ["iron", "salt", "table sugar"],
-         "answer": "table sugar"},
+        {"question": "Which is a metal (Q)?",
+         "options": ["iron", "salt", "table sugar"], "answer": "table sugar"},
     ),
     ("unified_qa_science_inst", {"input": _SCIENCE, "output": "gold"}, None),
 ]  # fmt: skip
