@@ -175,7 +175,10 @@ class DatasetSource:
         )
         if self.tfds:
             root = data_root() / "tfds"
-            advice += f"; or prepare it: tfds build {self.tfds} --data_dir={root}"
+            advice += (
+                f"; or prepare it: tfds build {self.tfds} --data_dir={root} (what this "
+                "needs: see flanjax.data.tfds_source)"
+            )
         return advice
 
     def _find(self, split: str) -> list[Path] | Path:

@@ -9,8 +9,9 @@ A source gives rows, dicts of template fields, each with a stable string id unde
 is read before `rows` or `fingerprint` is called.
 
 Fields with a meaning of their own: `options` (list of strings, shown through
-`{options_}`), `references` (list of strings, every accepted answer), `shot_group`
-(exemplars come from the same group only) and `row_id`.
+`{options_}`), `dialog` (list of turns, shown through `{dialog_}`), `references` (list
+of strings, every accepted answer), `shot_group` (exemplars come from the same group
+only) and `row_id`. Datasets found by name: `flanjax.data.located`.
 """
 
 import gzip

@@ -6,6 +6,14 @@
 A name is `dataset`, `dataset/config` or `huggingface:dataset/config`, with or without
 `:version`. Nothing is ever downloaded, and the code that built a dataset is not
 needed: TFDS keeps with the data what reading it takes.
+
+Preparing is TFDS's own command, on any machine with a network:
+
+    pip install tensorflow-datasets mlcroissant importlib_resources
+    tfds build super_glue/rte:1.0.2 --data_dir=...
+
+The last two packages are imported by the command of TFDS 4.9.10, which does not ask for
+them. Names that begin with "huggingface:" take the package `datasets` too.
 """
 
 import json
