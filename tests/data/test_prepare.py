@@ -12,6 +12,7 @@ import pytest
 import seqio
 
 from flanjax.data import prepare_task as prepare_task_module
+from flanjax.data.faithful import active
 from flanjax.data.prepare import prepare
 from flanjax.data.scratch import scratch_directory
 from flanjax.data.store import (
@@ -178,6 +179,11 @@ class Run:
         return {str(path): path.stat().st_mtime_ns for path in paths}
 
 
+def contents(store):
+    paths = [path for path in store.rglob("*") if path.is_file()]
+    return {str(path.relative_to(store)): path.read_bytes() for path in paths}
+
+
 @pytest.fixture
 def run(mixtures, tmp_path):
     return Run(tmp_path / "store")
@@ -258,6 +264,58 @@ def test_nothing_is_made_twice_and_a_seed_or_pass_is_made_anew(run):
     assert inputs[:30] != inputs[30:]
 
 
+def test_passes_render_each_row_anew_and_keep_their_number(run, tmp_path):
+    (member,) = run("prep_sums_fs_noopt", passes=3).members
+    examples = run.read(member)
+    assert member.num_examples == 90
+    passes = [[e.meta for e in examples if e.meta["pass"] == n] for n in range(3)]
+    rows = [[meta["row_id"] for meta in each] for each in passes]
+    assert len(rows[0]) == 30 and rows[0] == rows[1] == rows[2]
+    shots = [tuple(map(tuple, (m["shot_ids"] for m in each))) for each in passes]
+    templates = [tuple(meta["template_id"] for meta in each) for each in passes]
+    assert len(set(shots)) == len(set(templates)) == 3
+    again = Run(tmp_path / "again")
+    again("prep_sums_fs_noopt", passes=3)
+    assert contents(again.store) == contents(run.store)
+    (single,) = run("prep_sums_fs_noopt").members
+    assert [e.inputs.tolist() for e in run.read(single)] == [
+        e.inputs.tolist() for e in examples[:30]
+    ]
+
+
+def test_what_is_kept_names_no_place_of_this_machine(run, mixtures):
+    run("prep_two")
+    for name, data in contents(run.store).items():
+        if name.startswith("tasks/"):
+            assert str(mixtures).encode() not in data, name
+
+
+def test_a_switch_of_faithful_makes_its_own_examples_in_processes_too(run):
+    plain = run("prep_sums_fs_noopt").members[0]
+    switches = ("self_exemplars",)
+    (member,) = run("prep_sums_fs_noopt", faithful=switches).members
+    assert member.path != plain.path and member.info["faithful"] == list(switches)
+    assert not active(), "a run's switches are its own"
+
+
+def test_a_change_while_it_is_prepared_is_noticed(run, mixtures, monkeypatch):
+    file = mixtures / "sums.jsonl"
+    before = file.read_text()
+
+    class Slow(prepare_task_module.TaskWriter):
+        def add(self, example):
+            super().add(example)
+            file.write_text(before + before)
+
+    monkeypatch.setattr(prepare_task_module, "TaskWriter", Slow)
+    try:
+        with pytest.raises(DataError, match="changed while it was prepared"):
+            run("prep_sums_zs_noopt", allow_missing=True)
+        assert not (run.store / "tasks").exists()
+    finally:
+        file.write_text(before)
+
+
 def test_a_changed_template_makes_only_its_own_tasks_again(run, mixtures):
     before = {m.name: m.path for m in run("prep_two").members}
     file = mixtures / "templates.toml"
@@ -265,7 +323,11 @@ def test_a_changed_template_makes_only_its_own_tasks_again(run, mixtures):
     try:
         path = resolved_path(run.config("prep_two"))
         assert is_fresh(path) == (False, f"{file} has changed")
+        files = run.files()
         after = {m.name: m for m in run("prep_two").members}
+        made = [name for name in run.files() if name not in files]
+        assert len(made) == len(files) // 2 and not files.items() - run.files().items()
+        assert all("prep_words_zs_noopt" in name for name in made)
         assert after["prep_sums_zs_noopt"].path == before["prep_sums_zs_noopt"]
         changed = after["prep_words_zs_noopt"]
         assert changed.path != before["prep_words_zs_noopt"]
@@ -368,12 +430,12 @@ def test_a_missing_module_is_a_config_error(tmp_path):
 
 @pytest.mark.slow
 def test_worker_processes_make_the_same(run):
-    one = run("prep_two")
-    first = [[e.to_bytes() for e in run.read(m)] for m in one.members]
+    settings = {"faithful": ("self_exemplars",), "passes": 2}
+    one = run("prep_mix", **settings)
+    first = contents(run.store)
     shutil.rmtree(run.store)
-    two = run("prep_two", num_workers=2)
-    assert two == one
-    assert first == [[e.to_bytes() for e in run.read(m)] for m in two.members]
+    assert run("prep_mix", num_workers=2, **settings) == one
+    assert contents(run.store) == first
 
 
 KILLED = """
