@@ -18,6 +18,9 @@ import numpy as np
 from flanjax.errors import ConfigError
 
 NO_SHOT = -1
+# Distinct rows looked at when the first draws gave too few: far more than a prompt has
+# exemplars.
+_SECOND_LOOK = 100
 
 
 @dataclass(frozen=True)
@@ -86,10 +89,12 @@ def choose_shots(
         members.setdefault(group, []).append(index)
     least, most = few_shot.range
     if few_shot.in_order:
-        return _first_of_pool(query_keys, pool_keys, query_groups, members, most)
+        distinct = {g: _distinct(pool, pool_keys) for g, pool in members.items()}
+        return _first_of_pool(query_keys, pool_keys, query_groups, distinct, most)
     counts = rng.integers(least, most + 1, len(query_keys))
     # A few spare draws each: most queries then need no second look at the pool.
     draws = rng.random((len(query_keys), most + 4))
+    distinct: dict[str, list[int]] = {}
     chosen = np.full((len(query_keys), most), NO_SHOT, np.int32)
     for query, (key, group) in enumerate(zip(query_keys, query_groups, strict=True)):
         pool = members.get(group, [])
@@ -97,10 +102,27 @@ def choose_shots(
         key = None if may_be_own else key
         shots = _first_distinct(drawn, key, pool_keys, counts[query])
         if len(shots) < counts[query]:
-            rest = [pool[i] for i in rng.permutation(len(pool))]
+            if group not in distinct:
+                distinct[group] = _distinct(pool, pool_keys)
+            rest = _some(distinct[group], _SECOND_LOOK, rng)
             shots = _first_distinct(drawn + rest, key, pool_keys, counts[query])
         chosen[query, : len(shots)] = shots
     return chosen
+
+
+def _distinct(pool: Sequence[int], pool_keys: Sequence[Hashable]) -> list[int]:
+    """Returns the first row of each key."""
+    found: dict[Hashable, int] = {}
+    for index in pool:
+        found.setdefault(pool_keys[index], index)
+    return list(found.values())
+
+
+def _some(pool: Sequence[int], most: int, rng: np.random.Generator) -> list[int]:
+    """Returns rows in random order, all different; a shuffle of all costs too much."""
+    if len(pool) <= most:
+        return [pool[i] for i in rng.permutation(len(pool))]
+    return [pool[i] for i in dict.fromkeys(rng.integers(len(pool), size=most).tolist())]
 
 
 def _first_of_pool(

@@ -43,7 +43,8 @@ class RowTable:
       dialogs: turns, shown through `{dialog_}`.
       references: every accepted answer.
       groups: exemplars come from the same group.
-      keys: equal for rows that must not be each other's exemplar.
+      keys: equal for rows that must not be each other's exemplar: the texts but for the
+        answer.
     """
 
     fields: Texts
@@ -93,6 +94,8 @@ def load_table(
     reader.check_answers(rows, values, options)
     dialogs = [reader.dialog(row) for row in rows]
     asked = [i for i, name in enumerate(reader.fields) if name != answer_field]
+    if not asked and not any(dialogs):  # Nothing but answers: these tell rows apart.
+        asked = list(range(len(reader.fields)))
     return RowTable(
         fields=reader.fields,
         row_ids=[str(row["row_id"]) for row in rows],

@@ -46,6 +46,15 @@ def test_a_pool_without_others_gives_no_exemplars():
     assert (_choose([], queries=["a", "b"], groups=[], shots=2) == -1).all()
 
 
+def test_rows_that_repeat_are_neither_slow_nor_hide_the_others():
+    keys = ["same"] * 20_000 + ["a", "b", "c"]
+    chosen = _choose(keys, shots=3)
+    assert {tuple(sorted(shots)) for shots in chosen[:20_000]} == {
+        (20_000, 20_001, 20_002)
+    }
+    assert (_choose(["same"] * 20_000, shots=3) == -1).all()
+
+
 def test_the_same_seed_gives_the_same_and_another_seed_other_exemplars():
     keys = [str(i) for i in range(200)]
     assert (_choose(keys) == _choose(keys)).all()

@@ -326,6 +326,14 @@ def test_counts_of_templates_differ_by_one_at_most_and_two_builds_are_equal():
         assert sorted(texts) == sorted(mixed)
 
 
+def test_templates_can_be_drawn_for_each_row_alone():
+    (name, _) = _add(TEMPLATES, template_assignment="random")
+    used = [e["template_id"] for seed in range(20) for e in _plain(name, seed=seed)]
+    counts = [used.count(t.id) for t in TEMPLATES]
+    assert sum(counts) == 1200 and max(counts) < 1.4 * 1200 / 7 < 2 * min(counts)
+    assert len({tuple(used[i : i + 60]) for i in range(0, 1200, 60)}) == 20
+
+
 def test_no_option_shows_in_any_no_option_prompt():
     _add(TEMPLATES, has_options=True)
     for example in _plain("t_zs_noopt"):

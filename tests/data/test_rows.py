@@ -30,6 +30,16 @@ def test_rows_equal_in_all_but_the_answer_have_one_key_and_share_their_options()
     assert table.options[0] is table.options[3]
 
 
+def test_rows_of_answers_alone_are_told_apart_by_them():
+    rows = [{"answer": "a", "dialog": ["x"]}, {"answer": "b", "dialog": ["x"]}]
+    templates = [Template("t/0", "Say something.", "{answer}")]
+    one, other = load_table(_source(rows), "train", templates, "answer").keys
+    assert one != other
+    templates = [Template("t/0", "{dialog_}", "{answer}")]
+    one, other = load_table(_source(rows), "train", templates, "answer").keys
+    assert one == other
+
+
 def test_a_bad_row_of_a_file_is_named_by_file_line_and_field(tmp_path):
     path = tmp_path / "rows.jsonl"
     good = '{"text": "a", "answer": "b", "options": ["b"]}\n'
