@@ -1,6 +1,7 @@
 """Each switch changes exactly what it says, and only in the tasks it concerns."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import seqio
@@ -53,7 +54,7 @@ def _add(name="t", templates=TEMPLATES, collection="test", source=SOURCE, **argu
 
 
 def _plain(name, seed=0):
-    source = seqio.TaskRegistry.get(name).source
+    source: Any = seqio.TaskRegistry.get(name).source
     return [e for chunk in source.plain_examples("train", False, seed) for e in chunk]
 
 

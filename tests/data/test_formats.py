@@ -1,6 +1,7 @@
 """Forms of prompts: mixed and inline exemplars, headers, dialogs, many options."""
 
 import re
+from typing import Any
 
 import pytest
 import seqio
@@ -67,7 +68,7 @@ def _examples(name, split="train", seed=0):
 
 
 def _plain(name, split="train", seed=0, shuffle=False):
-    source = seqio.TaskRegistry.get(name).source
+    source: Any = seqio.TaskRegistry.get(name).source
     return [e for chunk in source.plain_examples(split, shuffle, seed) for e in chunk]
 
 
