@@ -13,11 +13,11 @@ al. 2021, "Multitask prompted training enables zero-shot task generalization"
 import functools
 import itertools
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flanjax.data.identity import digest
+from flanjax.data.identity import digest, function_identity
 from flanjax.data.located import DatasetSource
 from flanjax.data.options import MAX_OPTIONS
 from flanjax.data.readers import Row
@@ -121,9 +121,7 @@ class T0Source:
         raw = DatasetSource(
             f"t0/{dataset}",
             {"train": "train"},
-            fields=functools.partial(
-                own_row, prompt=self.prompt, texts_of=RAW[dataset].fields
-            ),
+            fields=RAW[dataset].fields,
             tfds=RAW[dataset].tfds,
             limit=MAX_ROWS,
         )
@@ -137,14 +135,20 @@ class T0Source:
 
     def rows(self, split: str) -> Iterator[Row]:
         """See `Source`."""
-        rows = self._chosen(split).rows(split)
+        chosen = self._chosen(split)
+        rows = chosen.rows(split)
+        if chosen is self._raw:
+            rows = _worded(rows, self.prompt)
         return _with_borrowed_options(rows) if self.prompt.has_options else rows
 
     def fingerprint(self, split: str) -> str:
         """See `Source`."""
         chosen = self._chosen(split)
-        own = [] if chosen is self._p3 else [self.prompt.template().hash]
-        return digest(chosen.fingerprint(split), own)
+        content = chosen.fingerprint(split)
+        if chosen is self._p3:
+            return digest(content, function_identity(_with_borrowed_options))
+        wording = [self.prompt.template().hash, function_identity(_worded)]
+        return digest(content, wording, self.prompt.kind, self.prompt.answers)
 
     def present(self, split: str) -> bool:
         """Whether there is data of either kind; opens no file."""
@@ -210,21 +214,25 @@ def p3_row(row: Row, kind: str, answers: str) -> Row | None:
     return _asked(question, answer, kind, options or fixed)
 
 
-def own_row(
-    row: Row, prompt: Prompt, texts_of: Callable[[Row], Row | None]
-) -> Row | None:
+def _worded(rows: Iterator[Row], prompt: Prompt) -> Iterator[Row]:
+    """Yields a dataset's rows in our wording, without those that cannot be asked."""
+    template = prompt.template()
+    for texts in rows:
+        row = own_row(texts, prompt, template)
+        if row is not None:
+            yield {"row_id": texts["row_id"], **row}
+
+
+def own_row(texts: Row, prompt: Prompt, template: Template) -> Row | None:
     """Returns question, answer and options of an original row, in our wording.
 
     A row that lacks one of the texts that the prompt names is skipped.
 
     Args:
-      row: of the original dataset.
+      texts: what `RawDataset.fields` of the prompt's dataset makes of the row.
       prompt: which.
-      texts_of: `RawDataset.fields` of its dataset.
+      template: `prompt.template()`.
     """
-    texts = texts_of(row)
-    if texts is None:
-        return None
     texts = dict(texts)
     if "options" in texts:
         texts |= listings(texts["options"])
@@ -236,7 +244,6 @@ def own_row(
         if prompt.answers == "letters":
             options = list(LETTERS[: len(options)])
         texts["choice"] = options[texts["label"]]
-    template = prompt.template()
     if not all(str(texts[name]).strip() for name in template.fields):
         return None
     question = _filled(template.inputs, texts)

@@ -74,8 +74,8 @@ def rows_of(dataset: str) -> list[dict]:
 
 
 def _own_rows(prompt):
-    texts_of = RAW[prompt.dataset].fields
-    rows = (own_row(row, prompt, texts_of) for row in rows_of(prompt.dataset))
+    texts = map(RAW[prompt.dataset].fields, rows_of(prompt.dataset))
+    rows = (own_row(each, prompt, prompt.template()) for each in texts)
     return [row for row in rows if row is not None]
 
 
