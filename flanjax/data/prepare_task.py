@@ -205,14 +205,13 @@ def _empty(job: Job, task: Any, info: dict) -> DataError:
     """Returns the error for a task whose rows are there, but none became an example."""
     what, fix = "no example is left after preprocessing", "check the source's rows"
     if info.get("few_shot"):
-        budget = info["few_shot"]["max_tokens"]
         shortest = task.source.shortest_prompt(job.split)
-        if shortest > budget:
-            what = (
-                f"no exemplar fits into its few-shot budget of {budget:,} tokens; the "
-                f"shortest query with one exemplar has {shortest:,}"
-            )
-            fix = "raise max_tokens of its FewShot, or leave the few-shot form out"
+        what = (
+            f"no exemplar fits into its few-shot budget of "
+            f"{info['few_shot']['max_tokens']:,} tokens; the shortest query with one "
+            f"exemplar has {shortest:,}"
+        )
+        fix = "raise max_tokens of its FewShot, or leave the few-shot form out"
     return DataError(what, where=f"task {job.task}, split {job.split}", fix=fix)
 
 

@@ -15,7 +15,7 @@ from flanjax.errors import DataError
 
 _EXAMPLES = 2
 # What differs from task to task in messages of one cause.
-_PARTICULARS = re.compile(r"'[^']*'|\S*/\S*|\S*\d\S*")
+_PARTICULARS = re.compile(r"'[^']*'|[^\s,;]*[/_\d][^\s,;]*")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,12 @@ class Problem:
     @property
     def cause(self) -> tuple[str, str, bool]:
         """Equal for problems that share a line."""
-        first = self.what.split("\n")[0].replace(self.task, "...")
-        return self.collection, _PARTICULARS.sub("...", first), self.missing
+        return self.collection, _PARTICULARS.sub("...", self.gist), self.missing
+
+    @property
+    def gist(self) -> str:
+        """What is wrong, without the details behind a semicolon or on further lines."""
+        return self.what.split("\n")[0].split("; ")[0]
 
 
 def listed(problems: Iterable[Problem]) -> list[str]:
@@ -78,15 +82,15 @@ def _line(group: Sequence[Problem]) -> str:
     if len(group) == 1:
         return _one(first, first.what)
     tasks = {problem.task: problem for problem in group}
-    same = len({problem.what for problem in group}) == 1
-    what = first.what if same else first.cause[1]
+    same = len({problem.gist for problem in group}) == 1
+    what = first.gist if same else first.cause[1]
     of = f" of {first.collection}" if first.collection else ""
     count = f"{len(tasks):,} task{'s' * (len(tasks) > 1)}{of}: {what}"
     if len(tasks) == 1:  # Several splits of it.
         count = f"{_one(first, what)} and {len(group) - 1} more of its splits"
         return count
     shown = list(tasks.values())[:_EXAMPLES]
-    examples = "; ".join(_one(p, "" if same else p.what.split("\n")[0]) for p in shown)
+    examples = "; ".join(_one(p, "" if same else p.gist) for p in shown)
     return f"{count}\n    for example {examples}"
 
 

@@ -39,6 +39,16 @@ def test_causes_are_one_when_only_names_numbers_and_paths_differ():
     assert len(listed([*rows, other])) == 2
 
 
+def test_the_places_that_were_looked_at_are_told_for_one_task_alone():
+    what = "no data for {}, neither here nor there; looked for\n    {}.jsonl"
+    problems = [
+        Problem(f"t0_{n}", "train", what.format(n, n)) for n in ("wiki_bio", "cos_e")
+    ]
+    (line,) = listed(problems)
+    assert line.startswith("2 tasks: no data for ..., neither here nor there\n")
+    assert ".jsonl" not in line and ".jsonl" in listed(problems[:1])[0]
+
+
 def test_the_same_cause_in_another_collection_or_a_death_is_another_line():
     died = Problem("niv2_x", "train", "no such file", collection="niv2", missing=False)
     assert len(listed([gone(1), gone(2, "muffin"), died])) == 3
