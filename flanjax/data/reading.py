@@ -30,11 +30,10 @@ class MixtureReader:
     def __init__(
         self, members: Sequence[Member], plan: Plan, store_dir: str | os.PathLike
     ):
-        self._paths = [
-            os.path.join(store_dir, member.path, TOKENS_FILE) for member in members
-        ]
         self._plan = plan
-        self._files = TokenFiles()
+        self._files = TokenFiles(
+            [os.path.join(store_dir, member.path, TOKENS_FILE) for member in members]
+        )
         # Word at which each example begins, in all files as if they were one.
         words = record_words(plan.lengths)
         self._ends = np.cumsum(words, out=words)
@@ -60,6 +59,5 @@ class MixtureReader:
         where = self._plan.offsets[members] + examples
         words = record_words(self._plan.lengths[where])
         places = self._ends[where] - words - self._before[members]
-        paths = [self._paths[member] for member in members.tolist()]
-        records = self._files.read(paths, places.tolist(), words.tolist())
+        records = self._files.read(members.tolist(), places.tolist(), words.tolist())
         return np.frombuffer(b"".join(records), "<i4"), np.cumsum(words) - words

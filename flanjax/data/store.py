@@ -93,7 +93,8 @@ class TaskStore:
             ) from error
         self._words = record_words(self.lengths)
         self._starts = np.cumsum(self._words) - self._words
-        self._files, self._reader = TokenFiles(limit=1), None
+        self._files = TokenFiles([str(self.directory / TOKENS_FILE)])
+        self._reader = None
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -104,11 +105,10 @@ class TaskStore:
         wanted = [int(index) for index in indices]
         if not wanted:
             return []
-        paths = [str(self.directory / TOKENS_FILE)] * len(wanted)
         starts, words = self._starts[wanted].tolist(), self._words[wanted].tolist()
         tokens = [
             np.frombuffer(data, "<i4")
-            for data in self._files.read(paths, starts, words)
+            for data in self._files.read([0] * len(wanted), starts, words)
         ]
         inputs = self.lengths[wanted, 0].tolist()
         return [
@@ -369,7 +369,8 @@ def is_fresh(path: str | os.PathLike) -> tuple[bool, str]:
     """Says whether a resolved mixture can be used as it is, and if not, why.
 
     Looks at the files that define it (mixture modules, templates, flanjax's own
-    rendering code), the vocabulary, and the prepared directories; no TensorFlow.
+    rendering code), the vocabulary, and the prepared directories; no TensorFlow. Data
+    that were missing and left out, and are there now, only preparing again notices.
 
     Args:
       path: what `resolved_path` returned.

@@ -1,7 +1,7 @@
 """Token files: the token ids of a task's examples, one behind the other.
 
     write: file.write(record(inputs, targets))
-    read:  TokenFiles().read([path], starts=[0], words=[61])
+    read:  TokenFiles([path]).read([0], starts=[0], words=[61])
 
 A record is inputs, targets and the CRC-32 of both, all little-endian 32-bit words, so
 its place follows from the lengths of those before it, and one `pread` gets it. Only
@@ -12,6 +12,7 @@ provenance, which only a person looks at, lies in another file.
 import os
 import resource
 import threading
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from zlib import crc32
@@ -41,23 +42,26 @@ class TokenFiles:
     """Reads records of many token files, the last opened ones kept open.
 
     Args:
+      paths: the files, known by their index from here on.
       limit: files kept open; None takes half of what the process may open, so that
         thousands of tasks work under any limit.
     """
 
-    def __init__(self, limit: int | None = None):
+    def __init__(self, paths: Sequence[str], limit: int | None = None):
         most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
         self._limit = limit or (most if most > 0 else 512)
-        self._open: dict[str, _Descriptor] = {}
+        self._paths = paths
+        self._files: list[_Descriptor | None] = [None] * len(paths)
+        self._opened: deque[int] = deque()
         self._lock = threading.Lock()
 
     def read(
-        self, paths: Sequence[str], starts: Sequence[int], words: Sequence[int]
+        self, files: Sequence[int], starts: Sequence[int], words: Sequence[int]
     ) -> list[bytes]:
         """Reads records, from any thread.
 
         Args:
-          paths: the token file of each record.
+          files: index of each record's file.
           starts: word of its file at which each begins.
           words: how many it has.
 
@@ -67,31 +71,37 @@ class TokenFiles:
         Raises:
           DataError: a file is missing, too short, or not what was written.
         """
-        files = [self._open.get(path) or self._add(path) for path in paths]
+        descriptors = [self._files[file] or self._add(file) for file in files]
         records = [
-            os.pread(file.number, count * WORD, start * WORD)
-            for file, start, count in zip(files, starts, words, strict=True)
+            os.pread(descriptor.number, count * WORD, start * WORD)
+            for descriptor, start, count in zip(descriptors, starts, words, strict=True)
         ]
-        for data, path, start, count in zip(records, paths, starts, words, strict=True):
+        for data, file, start, count in zip(records, files, starts, words, strict=True):
             if len(data) != count * WORD:
-                raise damaged(path, f"it ends before byte {(start + count) * WORD:,}")
+                what = f"it ends before byte {(start + count) * WORD:,}"
+                raise damaged(self._paths[file], what)
             if crc32(data) != _RESIDUE:
-                raise damaged(path, f"wrong checksum at byte {start * WORD:,}")
+                what = f"wrong checksum at byte {start * WORD:,}"
+                raise damaged(self._paths[file], what)
         return records
 
-    def _add(self, path: str) -> "_Descriptor":
+    def _add(self, file: int) -> "_Descriptor":
+        try:
+            opened = _Descriptor(self._paths[file])
+        except OSError as error:
+            raise damaged(self._paths[file], str(error)) from error
         with self._lock:
-            if len(self._open) >= self._limit:
-                del self._open[next(iter(self._open))]
-            try:
-                file = self._open[path] = _Descriptor(path)
-            except OSError as error:
-                raise damaged(path, str(error)) from error
-            return file
+            if len(self._opened) >= self._limit:
+                self._files[self._opened.popleft()] = None
+            self._files[file] = opened
+            self._opened.append(file)
+        return opened
 
 
 class _Descriptor:
     """An open file, closed when its last reader lets go of it."""
+
+    __slots__ = ("number",)
 
     def __init__(self, path: str):
         self.number = os.open(path, os.O_RDONLY)
