@@ -110,7 +110,7 @@ def _run(
             where=f"--runner_options '{options}'",
             fix="use DirectRunner, DataflowRunner, FlinkRunner or SparkRunner",
         ) from error
-    (
+    _ = (
         pipeline
         | "task splits" >> beam.Create(numbered)
         | beam.Reshuffle()

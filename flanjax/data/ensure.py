@@ -65,5 +65,6 @@ def _prepare_in_process(config: PrepareConfig, say: Callable[[str], None]) -> No
 
 def _message(errors: str) -> str:
     """The child's one clear message, without the warnings of its libraries."""
-    marker = errors.rfind("error: ")
-    return errors[marker + len("error: ") :].strip() if marker >= 0 else errors.strip()
+    # At the start of a line: a problem inside the message may say "error: " too.
+    _, found, message = f"\n{errors}".rpartition("\nerror: ")
+    return message.strip() if found else errors.strip()

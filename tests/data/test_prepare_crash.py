@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -56,11 +57,16 @@ def start(tmp_path_factory):
     environment = {**os.environ, "PYTHONPATH": f"{folder}:{ROOT}"}
     environment["TF_CPP_MIN_LOG_LEVEL"] = "3"
 
-    def run(store, *flags):
+    def run(store, *flags, stderr=None):
         command = [sys.executable, "-m", "flanjax", "data", "prepare", "crash"]
         command += ["--mixtures", "crash_tasks", "--store_dir", str(store), *flags]
         return subprocess.Popen(
-            command, env=environment, cwd=folder, stdout=subprocess.DEVNULL
+            command,
+            env=environment,
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            text=True,
         )
 
     return run
@@ -107,6 +113,25 @@ def test_after_five_kills_the_next_prepare_completes_the_same_store(
         whole = made
     assert start(store, "--num_workers=2").wait() == 0
     assert files_of(store) == undisturbed
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_reported_with_its_task_and_the_others_go_on(
+    start, undisturbed, tmp_path
+):
+    store = tmp_path / "store"
+    flags = ("--num_workers=2", "--allow_missing")
+    process = start(store, *flags, stderr=subprocess.PIPE)
+    while process.poll() is None and not list(store.glob(".scratch/*/tokens.bin")):
+        time.sleep(0.005)
+    (folder,) = list(store.glob(".scratch/*/tokens.bin"))[:1]
+    worker = int(folder.parent.name.rsplit(".", 1)[-1].split("-")[0])
+    os.kill(worker, signal.SIGKILL)
+    error = process.communicate()[1]
+    assert process.returncode == 3
+    assert "1 task cannot be prepared:\n  crash_" in error and "SIGKILL" in error
+    files = files_of(store)
+    assert len(files) == 23 * 4 and files.items() <= undisturbed.items()
 
 
 @pytest.mark.slow
