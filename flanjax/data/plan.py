@@ -25,7 +25,7 @@ import json
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -147,6 +147,8 @@ class Plan:
         self.sizes = np.array([len(member.lengths) for member in self.members])
         self.offsets = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
         self.lengths = np.concatenate([member.lengths for member in self.members])
+        self._bits = np.random.Philox(key=0)
+        self._state: Any = self._bits.state
         # Members start at different places between two whole numbers: with all at 0,
         # every task with less than one example a block would be late by a block.
         places = self._shuffled(len(self.members), _PHASE_STREAM, 0, 0)
@@ -278,9 +280,11 @@ class Plan:
 
     def _shuffled(self, size: int, stream: int, a: int, b: int) -> np.ndarray:
         """Returns a permutation of `size` that depends on (seed, stream, a, b)."""
-        key = np.array([self.seed % 2**64, a], np.uint64)
-        counter = np.array([0, 0, b, stream], np.uint64)
-        bits = np.random.Philox(key=key, counter=counter).random_raw(size)
+        # Setting a generator's state takes a tenth of the time of making one.
+        self._state["state"]["key"][:] = self.seed % 2**64, a
+        self._state["state"]["counter"][:] = 0, 0, b, stream
+        self._bits.state = self._state
+        bits = self._bits.random_raw(size)
         # The number itself in the low bits: no ties, and sorting values is ten times
         # faster than argsort.
         mask = np.uint64((1 << max(size, 1).bit_length()) - 1)
