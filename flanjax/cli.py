@@ -189,10 +189,15 @@ def _add_data_subcommands(group) -> None:
     )
     show.add_argument("task", nargs="?", help="SeqIO task or mixture")
     show.add_argument("--html", metavar="FILE", help="write one self-contained page")
-    _add_lengths(show)
     _add_mixture_modules(show)
+    _add_store(show)
+    _add_lengths(show)
     show.add_argument("--split", default="train")
-    show.add_argument("--num", type=int, default=3, help="examples or rows to print")
+    show.add_argument(
+        "--num",
+        type=int,
+        help="examples, or rows of a batch (default: a few; a page has more)",
+    )
     show.add_argument("--run", help="run directory whose batch is rebuilt")
     show.add_argument("--step", type=int, default=0, help="step of that run")
 

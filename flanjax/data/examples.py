@@ -74,6 +74,10 @@ class ExampleRenderer:
             return [self._example(i, q) for i, q in enumerate(queries, begin)]
         return list(self._with_shots(begin, queries, self._pool))
 
+    def own_prompt(self, index: int) -> str:
+        """Returns the prompt of an example's own row, as it stands after exemplars."""
+        return self._query(index).inputs
+
     def _query(self, index: int) -> Rendered:
         choices = self._choices
         return self._renderer.query(
