@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 
 from flanjax.errors import ConfigError
 from flanjax.progress import Progress
@@ -17,7 +18,7 @@ def mixture_modules(args: argparse.Namespace) -> tuple[str, ...]:
 def load_modules(args: argparse.Namespace) -> None:
     """Imports them; TensorFlow and SeqIO come along and take their time."""
     quiet_tensorflow()
-    with Progress().task("loading TensorFlow and SeqIO", announce=False):
+    with Progress(sys.stderr).task("loading TensorFlow and SeqIO", announce=False):
         from flanjax.data.tasks import import_mixtures
 
         import_mixtures(mixture_modules(args))
