@@ -12,6 +12,7 @@ import pytest
 import seqio
 
 from flanjax.data import prepare_task as prepare_task_module
+from flanjax.data.ensure import _message
 from flanjax.data.faithful import active
 from flanjax.data.prepare import prepare
 from flanjax.data.scratch import scratch_directory
@@ -472,3 +473,10 @@ def test_a_prepare_that_is_killed_goes_on_where_it_was(run, mixtures):
     assert [m.num_examples for m in run("prep_two").members] == [30, 30]
     after = run.files()
     assert whole.items() <= after.items() and len(after) == 6
+
+
+def test_a_childs_message_is_found_behind_what_its_libraries_print():
+    message = "2 tasks cannot be prepared:\n  a: read error: broken\n  fix:   copy it"
+    assert _message(f"WARNING: no GPU\nerror: {message}\n") == message
+    assert _message(f"error: {message}\n") == message
+    assert _message("Killed\n") == "Killed"
