@@ -125,12 +125,17 @@ def _write_page(
         ("rows", f"{args.kind}, {lengths['inputs']:,} / {lengths['targets']:,} tokens"),
         ("modules", ", ".join(mixture_modules(args))),
     ]
-    notes = [f"Left out: {line}" for line in look.left_out]
-    if look.is_mixture and not look.exact:
-        notes.insert(0, f"{_INEXACT[0].upper()}{_INEXACT[1:]}.")
-    kind = "mixture" if look.is_mixture else "task"
-    texts = pieces(vocabulary, all_ids(look.examples, rows))
-    page = DataPage(look.name, kind, look.examples, rows, texts, facts, notes)
+    inexact = look.is_mixture and not look.exact
+    page = DataPage(
+        title=look.name,
+        kind="mixture" if look.is_mixture else "task",
+        examples=look.examples,
+        rows=rows,
+        pieces=pieces(vocabulary, all_ids(look.examples, rows)),
+        facts=facts,
+        notes=[f"{_INEXACT[0].upper()}{_INEXACT[1:]}."] if inexact else [],
+        left_out=look.left_out,
+    )
     path = write_data_page(args.html, page)
     print(f"{path}: {len(look.examples)} examples, {path.stat().st_size / 1000:.0f} kB")
 

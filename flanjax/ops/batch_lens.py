@@ -1,16 +1,16 @@
-"""Rebuilds the batch a run used at a step, and prints what is in it.
+"""Rebuilds the batch a run used at a step, and shows what is in it.
 
-    flanjax data show --run runs/tiny --step 120
+    flanjax data show --run runs/tiny --step 120 --html batch.html
 
 A batch is a pure function of the run's configuration and its step, so nothing was
 stored: the plan is made again and its hash compared with the one in metrics.jsonl.
 """
 
+import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.text import Text
 
@@ -22,44 +22,69 @@ from flanjax.data.store import OpenStores, ResolvedMixture
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import ConfigError
 from flanjax.models.build import build_model
+from flanjax.report.data_page import DataPage, write_data_page
+from flanjax.report.shown import (
+    PackedRow,
+    Shown,
+    Stack,
+    all_ids,
+    packed_row,
+    pieces,
+)
 from flanjax.train.metrics import read_metrics
 
 COLOURS = ("cyan", "yellow", "magenta", "green", "blue", "red")
+_IN_TERMINAL, _ON_PAGE = 3, 24
 
 
-def show_batch(run_dir: Path, step: int, num: int, as_json: bool) -> None:
-    """Prints the first rows of the batch that update `step` used.
+def show_batch(
+    run_dir: Path, step: int, num: int | None, as_json: bool, page: Path | None
+) -> None:
+    """Shows the first rows of the batch that update `step` used.
 
     Args:
       run_dir: a run directory with config.gin.
       step: updates done before it (0 is the first batch).
-      num: rows to print.
-      as_json: one JSON object per example instead.
+      num: rows to show; None for a few, and more on a page.
+      as_json: print one JSON object per example instead.
+      page: write an HTML page there instead.
 
     Raises:
-      ConfigError: no such run, or the data is no longer what the run used.
+      ConfigError: no such run or step, or the data is no longer what the run used.
     """
     path = run_dir / "config.gin"
     if not path.exists():
         raise ConfigError(f"no config.gin in '{run_dir}'", fix="give a MODEL_DIR")
+    if step < 0 or (num is not None and num < 1):
+        raise ConfigError(
+            f"--step {step} --num {num} shows nothing",
+            fix="steps start at 0; show at least one row",
+        )
     config, _ = load_config([str(path)])
     vocabulary = load_vocabulary(config.prepare.vocabulary)
     resolved = ensure_prepared(config.prepare, lambda text: None)
     batch = _batch(config, vocabulary, resolved, step)
-    _check_hash(run_dir, step, batch.hash)
-    stores = OpenStores(config.prepare.store_dir)
+    logged = _check_hash(run_dir, step, batch.hash)
+    num = num or (_ON_PAGE if page else _IN_TERMINAL)
+    examples, rows = _contents(config, resolved, batch, num)
+    if page:
+        texts = pieces(vocabulary, all_ids(examples, rows))
+        title, facts = f"{run_dir.name}, step {step}", _facts(config, batch, logged)
+        facts.append(("vocabulary", f"{vocabulary.spec}, {vocabulary.size:,} ids"))
+        content = DataPage(title, "batch", examples, rows, texts, facts)
+        write_data_page(page, content)
+        size = page.stat().st_size / 1000
+        print(f"{page}: {len(examples)} examples in {len(rows)} rows, {size:.0f} kB")
+        return
     console = Console(soft_wrap=True)
-    for index, pairs in enumerate(batch.examples[:num]):
-        metas = []
-        for member, example in pairs:
-            entry = resolved.members[member]
-            meta = stores.get(entry.path).read([example])[0].meta
-            metas.append({"task": entry.name, **meta})
+    for row in rows:
+        segments = [examples[index] for index in row.examples]
         if as_json:
-            for segment, meta in enumerate(metas, 1):
-                print(json.dumps({"row": index, "segment": segment, **meta}))
+            for segment, example in enumerate(segments, 1):
+                place = {"row": row.number, "segment": segment}
+                print(json.dumps(place | example.as_json()))
         else:
-            _print_row(console, vocabulary, batch.features, index, metas)
+            _print_row(console, vocabulary, row, segments)
 
 
 def _batch(
@@ -73,60 +98,103 @@ def _batch(
     plan = make_plan(
         resolved, store_dir, layout, config.seed, data.block_examples, data.packing
     )
-    batches = make_loader(
+    with make_loader(
         resolved,
         store_dir,
         layout,
         data.batch_size,
         config.seed,
         position=plan.position_of(step, data.batch_size),
+        prefetch=0,
         plan=plan,
-    )
-    return next(batches)
+    ) as batches:
+        return next(batches)
 
 
-def _check_hash(run_dir: Path, step: int, found: str) -> None:
-    """The loss logged at step + 1 was computed on this batch."""
+def _check_hash(run_dir: Path, step: int, found: str) -> bool:
+    """The loss logged at step + 1 was computed on this batch; False if none was."""
+    logged = False
     for row in read_metrics(run_dir):
         if row["kind"] == "train" and row["step"] == step + 1:
+            logged = True
             if row["batch_hash"] != found:
                 raise ConfigError(
                     f"the batch of step {step} is not the one the run used",
                     where=str(run_dir),
                     fix="the store was prepared again since; restore its tasks",
                 )
+    return logged
+
+
+def _contents(
+    config: RunConfig, resolved: ResolvedMixture, batch: Batch, num: int
+) -> tuple[list[Shown], list[PackedRow]]:
+    """The first rows, and the examples that are their segments."""
+    stores = OpenStores(config.prepare.store_dir)
+    examples: list[Shown] = []
+    rows: list[PackedRow] = []
+    for number, pairs in enumerate(batch.examples[:num]):
+        first = len(examples)
+        for member, index in pairs:
+            entry = resolved.members[member]
+            example = stores.get(entry.path).read([index])[0]
+            shown = Shown.of(
+                example.meta,
+                task=entry.name,
+                split=config.prepare.split,
+                dataset=entry.info.get("dataset", ""),
+                share=entry.share,
+                inputs=example.meta.get("inputs_pretokenized", ""),
+                targets=example.meta.get("targets_pretokenized", ""),
+                input_ids=example.inputs.tolist(),
+                target_ids=example.targets.tolist(),
+            )
+            examples.append(shown)
+        segments = range(first, len(examples))
+        rows.append(packed_row(batch.features, number, segments))
+    return examples, rows
+
+
+def _facts(config: RunConfig, batch: Batch, logged: bool) -> list[tuple[str, str]]:
+    data = config.data
+    lengths = data.feature_lengths
+    state = "as logged by the run" if logged else "not logged by the run"
+    return [
+        ("mixture", config.prepare.mixture),
+        ("batch", f"{data.batch_size:,} rows, {int(batch.counts.sum()):,} examples"),
+        ("rows", f"{lengths['inputs']:,} / {lengths['targets']:,} tokens"),
+        ("hash", f"{batch.hash}, {state}"),
+    ]
 
 
 def _print_row(
     console: Console,
     vocabulary: Vocabulary,
-    features: dict[str, np.ndarray],
-    index: int,
-    metas: list[dict[str, Any]],
+    row: PackedRow,
+    examples: Sequence[Shown],
 ) -> None:
-    console.rule(f"row {index}: {len(metas)} examples", align="left")
-    for stack in ("encoder", "decoder"):
-        if f"{stack}_segment_ids" not in features:
-            continue
-        name = "input" if stack == "encoder" else "target"
-        tokens = features[f"{stack}_{name}_tokens"][index]
-        segments = features[f"{stack}_segment_ids"][index]
-        weights = features.get("decoder_loss_weights")
-        for segment in range(1, len(metas) + 1):
-            here = segments == segment
+    fills = "  ".join(f"{stack.name} {stack.fill:.1%} full" for stack in row.stacks)
+    console.rule(f"row {row.number}: {len(examples)} examples  {fills}", align="left")
+    for stack in row.stacks:
+        for segment in range(1, len(examples) + 1):
             text = Text(style=COLOURS[segment % len(COLOURS)])
-            if stack == "encoder" or weights is None:
-                text.append(vocabulary.decode_all(tokens[here].tolist()))
-            else:
-                learned = weights[index][here] > 0
-                text.append(vocabulary.decode_all(tokens[here][~learned].tolist()))
-                text.append(
-                    vocabulary.decode_all(tokens[here][learned].tolist()),
-                    style="bold underline",
-                )
-            console.print(f"[{stack} {segment}]", end=" ", markup=False)
+            for ids, loss in _parts(stack, segment):
+                style = "bold underline" if loss else ""
+                text.append(vocabulary.decode_all(ids), style=style)
+            console.print(f"[{stack.name} {segment}]", end=" ", markup=False)
             console.print(text)
-    for segment, meta in enumerate(metas, 1):
+    for segment, example in enumerate(examples, 1):
+        known = dataclasses.asdict(example)
         facts = ("task", "template_id", "row_id", "shot_ids")
-        line = "  ".join(f"{fact}={meta.get(fact)}" for fact in facts)
+        line = "  ".join(f"{fact}={known[fact]}" for fact in facts)
         console.print(f"  {segment}: {line}", markup=False)
+
+
+def _parts(stack: Stack, segment: int) -> list[tuple[list[int], bool]]:
+    """The tokens of a segment, those without and those with loss apart."""
+    parts, place = [], 0
+    for run in stack.runs:
+        if run.segment == segment:
+            parts.append((list(stack.ids[place : place + run.count]), run.loss))
+        place += run.count
+    return parts

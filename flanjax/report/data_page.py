@@ -37,7 +37,8 @@ class DataPage:
       rows: packed rows of some of the examples.
       pieces: token id -> text, of every id in examples and rows.
       facts: (label, value) pairs below the title.
-      notes: sentences: how it was sampled, what was left out.
+      notes: sentences on how it was made.
+      left_out: a text for each cause why tasks are missing.
     """
 
     title: str
@@ -47,6 +48,7 @@ class DataPage:
     pieces: Mapping[int, str]
     facts: Sequence[tuple[str, str]] = ()
     notes: Sequence[str] = ()
+    left_out: Sequence[str] = ()
 
 
 def write_data_page(path: str | os.PathLike[str], page: DataPage) -> Path:
@@ -87,6 +89,7 @@ def draw_data_page(page: DataPage) -> str:
         script_hash=digest,
         data=Markup(_json(_content(page))),
         count=plural(len(page.examples), "example"),
+        left_out_count=plural(len(page.left_out), "cause"),
         row_count=plural(len(page.rows), "row"),
         sections=sections[::-1] if page.kind == "batch" else sections,
     )
