@@ -75,6 +75,7 @@ def test_rows_are_fuller_and_fewer_than_seqios(layout, count, fill, ratio, seed)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_the_reference_is_what_seqio_packs():
     import seqio
     import tensorflow as tf
