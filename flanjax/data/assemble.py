@@ -130,7 +130,7 @@ def _write_decoder(layout, flat, rows, order, prompts: _Parts, targets: _Parts) 
     lengths = joined - skipped
     source = ragged(first + skipped, lengths)
     read = np.roll(tokens, 1)
-    if not skipped:
+    if layout.start_id is not None:
         read[first] = layout.start_id
     where = _places(rows, order, lengths, layout.inputs_length + layout.targets_length)
     at = ragged(where, lengths)
