@@ -75,7 +75,9 @@ def _locked(parent: Path) -> tuple[Path, int]:
     """Makes a lock file that only this process holds."""
     while True:
         lock = parent / f"{_host()}.{os.getpid()}-{secrets.token_hex(4)}{_LOCK}"
-        with contextlib.suppress(FileNotFoundError):
+        # Another process may remove the folder at any moment: then mkdir fails for it
+        # exists, or open because it does not.
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
             parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL)
             with contextlib.suppress(OSError):  # A file system without locks.
