@@ -130,7 +130,7 @@ def allocate(shares: Sequence[float], num: int) -> list[int]:
     """Divides `num` examples among members by share.
 
     Each has one before any has two, if they suffice; otherwise they are spread evenly
-    over the cumulative share. allocate([0.5, 0.3, 0.2], 10) == [4, 4, 2]
+    over the cumulative share. allocate([0.5, 0.3, 0.2], 10) == [5, 3, 2]
     """
     first = 1 if num >= len(shares) else 0
     ends = np.cumsum(shares) / np.sum(shares) * (num - first * len(shares))
