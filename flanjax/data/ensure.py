@@ -53,6 +53,7 @@ def _prepare_in_process(config: PrepareConfig, say: Callable[[str], None]) -> No
                 say("  " + line.rstrip())
             status = process.wait()
         finally:
+            process.stdout.close()
             if process.poll() is None:
                 process.terminate()
         errors.seek(0)
