@@ -54,7 +54,7 @@ class DataConfig:
 
     feature_lengths: dict[str, int]
     batch_size: int
-    block_examples: int = 4096
+    block_examples: int = 8192
     packing: bool = True
     wrapping: str = "plain"
     system_prompt: str | None = None

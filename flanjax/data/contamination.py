@@ -168,7 +168,7 @@ class HeldOutIndex:
         exact: set[tuple[int, int]] = set()
         shared: dict[tuple[int, int], Overlap] = {}
         for index, row in enumerate(batch):
-            for held_out in self._keys.get(row.key(), ()):
+            for held_out in self._equal(row):
                 text = textwrap.shorten(
                     " ".join(row.inputs), _QUOTE_CHARACTERS, placeholder=" ..."
                 )
@@ -183,6 +183,11 @@ class HeldOutIndex:
             shared[seen] = note(held_out, batch[owner], text)
         for overlap in shared.values():
             overlap.shared_rows += 1
+
+    def _equal(self, row: RowTexts) -> Sequence[int]:
+        """Returns the held-out rows that a row is equal to."""
+        key = row.key()
+        return () if key is None else self._keys.get(key, ())
 
     def _matches(
         self, batch: Sequence[RowTexts]

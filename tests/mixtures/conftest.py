@@ -1,4 +1,4 @@
-"""Rendering of registered tasks, as preparing does it, and real data laid out for it."""
+"""Rendering of registered tasks as preparing does it, and real data for it."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Other teams take mixtures/ into their own trainers: nothing of ours but data/ comes."""
+"""Other teams take mixtures/ into their trainers: only data/ comes with them."""
 
 import json
 import subprocess

@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-_MODULE = '''
+_MODULE = """
 import json
 from pathlib import Path
 import seqio
@@ -35,7 +35,7 @@ for name in ("clean", "renamed", "copied", "loud"):
 seqio.MixtureRegistry.add(
     "mix_all", [(f"{n}_zs_noopt", 1.0) for n in ("clean", "renamed", "copied", "loud")])
 add_eval(EvalSpec("exam", "exam_zs_noopt"))
-'''
+"""
 
 
 def _rows(rng: random.Random, count: int) -> list[dict]:
