@@ -75,8 +75,9 @@ class ExampleRenderer:
         return list(self._with_shots(begin, queries, self._pool))
 
     def own_prompt(self, index: int) -> str:
-        """Returns the prompt of an example's own row, as it stands after exemplars."""
-        return self._query(index).inputs
+        """Returns the prompt of an example's own row as it stands after exemplars."""
+        template = self._templates[self._choices.templates[index]]
+        return template.inputs_prefix + self._query(index).inputs
 
     def _query(self, index: int) -> Rendered:
         choices = self._choices

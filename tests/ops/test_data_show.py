@@ -28,7 +28,8 @@ def rows(count):
 
 def add(name, source):
     template = Template(
-        "one", inputs="say {q}", targets="{answer}", example_separator="\\n\\n"
+        "one", inputs="say {q}", targets="{answer}", inputs_prefix="Q: ",
+        example_separator=" ## ",
     )
     info = TaskInfo("seen", name, "echo")
     return add_instruction_task(f"seen_{name}", source, [template], info)
@@ -116,7 +117,7 @@ def test_exemplars_are_told_apart_from_the_query(flags, capsys):
     for example in shown(capsys, "seen_big_fs_noopt", *flags):
         text, start = example["inputs_pretokenized"], example["query_start"]
         assert len(example["shot_ids"]) == text[:start].count("say ")
-        assert text[start:].count("say ") == 1
+        assert text[start:].startswith("Q: say ") and " ## " not in text[start:]
 
 
 def test_a_task_shows_rows_spread_over_its_split_and_no_more_than_there_are(

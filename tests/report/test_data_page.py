@@ -6,6 +6,7 @@ import hashlib
 import html.parser
 import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ BYTES = load_vocabulary("bytes")
 NASTY = "</script><script>alert(1)</script><!--<img src=x onerror=alert(2)>\u2028"
 
 
-def example(task="boolq_zs_opt", inputs="is it?", targets="yes", **more) -> Shown:
+def example(task="boolq_zs_opt", inputs="is it?", targets="yes", **more: Any) -> Shown:
     more = {"collection": "muffin", "template_id": f"{task}/0", "row_id": "7"} | more
     return Shown(
         task=task,
@@ -153,7 +154,7 @@ def test_segments_of_an_encoder_decoder_have_loss_on_targets_only():
     # EOS counts: "is it?" is 7 tokens, "a: b\n\nc:" 9, "yes" 4 and "d" 2.
     assert encoder.runs == [Run(1, False, 7), Run(2, False, 9), Run(0, False, 14)]
     assert decoder.runs == [Run(1, True, 4), Run(2, True, 2), Run(0, False, 6)]
-    assert BYTES.decode_all(decoder.ids) == "yesd" and len(decoder.ids) == 6
+    assert BYTES.decode_all(list(decoder.ids)) == "yesd" and len(decoder.ids) == 6
     assert (encoder.fill, decoder.fill) == (16 / 30, 0.5)
 
 
