@@ -113,6 +113,24 @@ def test_a_mixture_is_shown_by_share_and_a_member_without_data_is_named(flags, c
     assert len(found) == 12 and "2 tasks of seen" in err and "gone.jsonl" in err
 
 
+def test_shares_are_estimates_until_a_mixture_too_large_to_count_is_prepared(
+    flags, capsys, monkeypatch
+):
+    monkeypatch.setattr("flanjax.ops.data_lens._COUNTED_MEMBERS", 3)
+    show = ["data", "show", "--json", "--num=4", "seen_mix", "--allow_missing", *flags]
+    assert main(show) == 0
+    out, err = capsys.readouterr()
+    assert {json.loads(line)["share"] for line in out.splitlines()} == {0.25}
+    assert "shares are estimates" in err
+    assert main(["data", "prepare", "seen_mix", "--allow_missing", *flags]) == 0
+    capsys.readouterr()
+    assert main(show) == 0
+    out, err = capsys.readouterr()
+    shares = {json.loads(line)["share"] for line in out.splitlines()}
+    assert sorted(shares) == pytest.approx([1 / 6, 1 / 3])
+    assert "estimates" not in err and "seen_gone_zs_noopt" in err
+
+
 def test_exemplars_are_told_apart_from_the_query(flags, capsys):
     for example in shown(capsys, "seen_big_fs_noopt", *flags):
         text, start = example["inputs_pretokenized"], example["query_start"]

@@ -225,7 +225,8 @@
         const taken = row.stacks.length === 1
           ? e.input_ids.length + e.target_ids.length
           : (stack.name === "encoder" ? e.input_ids : e.target_ids).length;
-        const cut = taken > count ? ", " + plural(taken, "token") + " before cutting" : "";
+        // Whole segments have EOS besides.
+        const cut = taken >= count ? ", " + plural(taken, "token") + " before cutting" : "";
         part.append(make("div", "side", stack.name + ", " + plural(count, "token") + cut), text);
       }
       box.append(part);
@@ -258,7 +259,7 @@
     return details;
   }
 
-  // Tokens of rows are shown in tokens or ids, as chosen; text has no loss weights.
+  // Rows are written as tokens in the view of texts, too: loss belongs to tokens.
   function redrawSegments() {
     document.querySelectorAll(".row").forEach((details, i) => {
       if (details.children.length > 1) details.children[1].remove();
