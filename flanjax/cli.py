@@ -238,10 +238,11 @@ def _add_check(group) -> None:
         "check",
         "check:data_check",
         "overlap with held-out sets, truncation, empty targets; train heeds it",
-        "flanjax data check tiny --mixtures mixtures.tiny --evals tiny_heldout",
+        "flanjax data check --gin_file=gin/recipes/tiny.gin --evals tiny_heldout",
+        gin=True,
         json=True,
     )
-    check.add_argument("mixture")
+    check.add_argument("mixture", nargs="?", help="mixture or task; or a gin file")
     _add_mixture_modules(check)
     _add_store(check)
     _add_lengths(check)

@@ -8,14 +8,20 @@ import json
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from flanjax.commands.modules import feature_lengths, load_modules, mixture_modules
+from flanjax.commands.modules import (
+    feature_lengths,
+    load_modules,
+    prepare_config,
+    run_config,
+)
 from flanjax.commands.tables import print_rows
 from flanjax.errors import ConfigError, DataError
 from flanjax.progress import Progress
 
 if TYPE_CHECKING:
     from flanjax.data.contamination import Overlap, RowTexts
-    from flanjax.data.store import Member, ResolvedMixture
+    from flanjax.data.layout import Layout
+    from flanjax.data.store import Member, PrepareConfig, ResolvedMixture
 
 # A set that shares runs of words in more than this part of its rows is contaminated;
 # below it they are quoted, but may be chance: proverbs, formulas, quoted laws.
@@ -31,10 +37,14 @@ def data_check(args: argparse.Namespace) -> int:
     """
     progress = Progress()
     say: Callable[[str], None] = (lambda text: None) if args.json else progress.line
-    load_modules(args)
-    resolved = _prepared(args, say)
-    overlaps, sets, absent = _overlaps(args, resolved, say)
-    lengths = _lengths(args, resolved)
+    from flanjax.data.ensure import ensure_prepared
+    from flanjax.data.guards import check_lengths
+
+    config, layout = _what(args)
+    load_modules(args, config.mixture_modules)
+    resolved = ensure_prepared(config, say)
+    overlaps, sets, absent = _overlaps(args, resolved, config.store_dir, say)
+    lengths = check_lengths(resolved, config.store_dir, layout, threshold=1.0)
     failed = [_sentence(o) for o in overlaps if o.failed(MOST_SHARED)]
     failed += [
         f"{row['task']}: {row[name]:.1%} of {row['examples']:,} examples have "
@@ -49,13 +59,13 @@ def data_check(args: argparse.Namespace) -> int:
         "mixture": resolved.name,
         "fingerprint": resolved.fingerprint,
         "ngram": args.ngram,
-        "lengths": args.lengths,
+        "lengths": [layout.inputs_room, layout.targets_room],
         "compared_with": sets,
         "no_data": absent,
         "overlaps": [_as_json(overlap) for overlap in overlaps],
         "failed": failed,
     }
-    path = save_verdict(args.store_dir, resolved, verdict)
+    path = save_verdict(config.store_dir, resolved, verdict)
     if args.json:
         print(json.dumps(verdict, ensure_ascii=False))
     else:
@@ -64,24 +74,34 @@ def data_check(args: argparse.Namespace) -> int:
     return DataError.exit_code if failed else 0
 
 
-def _prepared(
-    args: argparse.Namespace, say: Callable[[str], None]
-) -> "ResolvedMixture":
-    from flanjax.data.ensure import ensure_prepared
-    from flanjax.data.store import PrepareConfig
+def _what(args: argparse.Namespace) -> tuple["PrepareConfig", "Layout"]:
+    """The data of a run and its room for tokens: from gin files, or from flags."""
+    from flanjax.data.layout import make_layout
+    from flanjax.data.vocabulary import load_vocabulary
 
-    config = PrepareConfig(
-        mixture=args.mixture,
-        mixture_modules=mixture_modules(args),
-        vocabulary=args.vocabulary,
-        store_dir=args.store_dir,
-        allow_missing=args.allow_missing,
+    if not args.gin_file:
+        config = prepare_config(args)
+        vocabulary = load_vocabulary(config.vocabulary)
+        return config, make_layout(args.kind, feature_lengths(args), vocabulary)
+    from flanjax.models.build import build_model
+
+    run = run_config(args)
+    data, vocabulary = run.data, load_vocabulary(run.prepare.vocabulary)
+    layout = make_layout(
+        build_model(run.model).kind,
+        data.feature_lengths,
+        vocabulary,
+        data.wrapping,
+        data.system_prompt,
     )
-    return ensure_prepared(config, say)
+    return run.prepare, layout
 
 
 def _overlaps(
-    args: argparse.Namespace, resolved: "ResolvedMixture", say: Callable[[str], None]
+    args: argparse.Namespace,
+    resolved: "ResolvedMixture",
+    store_dir: str,
+    say: Callable[[str], None],
 ) -> tuple[list["Overlap"], list[str], list[str]]:
     """Returns the overlaps, the sets compared with, and those without data here."""
     from flanjax.data.contamination import HeldOutIndex
@@ -97,7 +117,7 @@ def _overlaps(
     index = HeldOutIndex(held_out, args.ngram)
     say(f"comparing with {len(held_out)} held-out sets, {sum(index.totals):,} rows")
     overlaps = []
-    for name, rows in _training(args, resolved):
+    for name, rows in _training(resolved, store_dir):
         overlaps += index.compare(name, rows)
     return overlaps, sorted(held_out), absent
 
@@ -126,7 +146,7 @@ def _held_out(
 
 
 def _training(
-    args: argparse.Namespace, resolved: "ResolvedMixture"
+    resolved: "ResolvedMixture", store_dir: str
 ) -> Iterator[tuple[str, Iterator["RowTexts"]]]:
     """Yields each dataset of the mixture once; its prompt types share their rows."""
     from flanjax.data.row_texts import row_texts
@@ -135,7 +155,7 @@ def _training(
     known, seen = set(task_names()), set()
     for member in resolved.members:
         if member.name not in known:
-            yield member.name, _stored_texts(args, resolved, member)
+            yield member.name, _stored_texts(resolved, store_dir, member)
             continue
         task = instruction_task(member.name)
         if task.base not in seen:
@@ -144,7 +164,7 @@ def _training(
 
 
 def _stored_texts(
-    args: argparse.Namespace, resolved: "ResolvedMixture", member: "Member"
+    resolved: "ResolvedMixture", store_dir: str, member: "Member"
 ) -> Iterator["RowTexts"]:
     """A SeqIO task from elsewhere: what it says is what was prepared of it."""
     from flanjax.data.contamination import RowTexts
@@ -152,7 +172,7 @@ def _stored_texts(
     from flanjax.data.vocabulary import load_vocabulary
 
     vocabulary = load_vocabulary(resolved.vocabulary["spec"])
-    store = OpenStores(args.store_dir).get(member.path)
+    store = OpenStores(store_dir).get(member.path)
     for start in range(0, member.num_examples, 512):
         numbers = range(start, min(start + 512, member.num_examples))
         for number, example in zip(numbers, store.read(list(numbers)), strict=True):
@@ -161,16 +181,6 @@ def _stored_texts(
                 (vocabulary.decode(example.inputs),),
                 (vocabulary.decode(example.targets),),
             )
-
-
-def _lengths(args: argparse.Namespace, resolved: "ResolvedMixture") -> list[dict]:
-    from flanjax.data.guards import check_lengths
-    from flanjax.data.layout import make_layout
-    from flanjax.data.vocabulary import load_vocabulary
-
-    vocabulary = load_vocabulary(resolved.vocabulary["spec"])
-    layout = make_layout(args.kind, feature_lengths(args), vocabulary)
-    return check_lengths(resolved, args.store_dir, layout, threshold=1.0)
 
 
 def _sentence(overlap: "Overlap") -> str:

@@ -3,9 +3,13 @@
 import argparse
 import json
 
-from flanjax.commands.modules import load_modules, mixture_modules, quiet_tensorflow
+from flanjax.commands.modules import (
+    load_modules,
+    prepare_config,
+    quiet_tensorflow,
+    run_config,
+)
 from flanjax.commands.tables import print_rows
-from flanjax.errors import ConfigError
 from flanjax.progress import Progress
 
 
@@ -59,25 +63,11 @@ def _prepare_config(args: argparse.Namespace):
     if args.config_json:
         return PrepareConfig(**json.loads(args.config_json))
     if args.gin_file:
-        from flanjax.config import load_config
-
-        # Where the run will be kept does not matter to its data.
-        bindings = ["MODEL_DIR=unused", *args.bindings]
-        paths = [path for path in args.gin_search_paths.split(",") if path]
-        return load_config(args.gin_file, bindings, paths)[0].prepare
-    if not args.mixture:
-        raise ConfigError(
-            "nothing to prepare",
-            fix="name a mixture and its module, or --gin_file=gin/recipes/tiny.gin",
-        )
-    return PrepareConfig(
-        mixture=args.mixture,
-        mixture_modules=mixture_modules(args),
-        vocabulary=args.vocabulary,
-        store_dir=args.store_dir,
+        return run_config(args).prepare
+    return prepare_config(
+        args,
         passes=args.passes,
         num_workers=args.num_workers,
-        allow_missing=args.allow_missing,
         faithful=tuple(args.faithful),
     )
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from flanjax.commands.modules import feature_lengths, mixture_modules
+from flanjax.commands.modules import feature_lengths, prepare_config
 from flanjax.commands.tables import print_rows
 from flanjax.progress import Progress
 
@@ -23,17 +23,10 @@ def mixture_show(args: argparse.Namespace) -> int:
     """Prints what a number of examples of the mixture would be made of."""
     from flanjax.data.ensure import ensure_prepared
     from flanjax.data.ledger import epochs, ledger, left_out
-    from flanjax.data.store import PrepareConfig
 
     progress = Progress()
     lengths = feature_lengths(args)
-    config = PrepareConfig(
-        mixture=args.mixture,
-        mixture_modules=mixture_modules(args),
-        vocabulary=args.vocabulary,
-        store_dir=args.store_dir,
-        allow_missing=args.allow_missing,
-    )
+    config = prepare_config(args)
     say = (lambda text: None) if args.json else progress.line
     resolved = ensure_prepared(config, say)
     rows = ledger(resolved)

@@ -1,11 +1,17 @@
-"""Flags that several commands read: mixture modules, feature lengths."""
+"""Flags that several commands read: mixture, modules, store, lengths, gin files."""
 
 import argparse
 import os
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from flanjax.errors import ConfigError
 from flanjax.progress import Progress
+
+if TYPE_CHECKING:
+    from flanjax.config import RunConfig
+    from flanjax.data.store import PrepareConfig
 
 DEFAULT_MODULES = ("mixtures.tiny",)
 
@@ -15,13 +21,50 @@ def mixture_modules(args: argparse.Namespace) -> tuple[str, ...]:
     return tuple(args.mixtures) or DEFAULT_MODULES
 
 
-def load_modules(args: argparse.Namespace) -> None:
-    """Imports them; TensorFlow and SeqIO come along and take their time."""
+def load_modules(args: argparse.Namespace, more: Sequence[str] = ()) -> None:
+    """Imports --mixtures and `more`; TensorFlow and SeqIO take their time."""
     quiet_tensorflow()
     with Progress(sys.stderr).task("loading TensorFlow and SeqIO", announce=False):
         from flanjax.data.tasks import import_mixtures
 
-        import_mixtures(mixture_modules(args))
+        import_mixtures([*args.mixtures, *more] or DEFAULT_MODULES)
+
+
+def prepare_config(args: argparse.Namespace, **more) -> "PrepareConfig":
+    """Returns what to prepare, as the flags say.
+
+    Args:
+      args: mixture, mixtures, vocabulary, store_dir, allow_missing.
+      **more: further fields.
+
+    Raises:
+      ConfigError: no mixture is named.
+    """
+    from flanjax.data.store import PrepareConfig
+
+    if not args.mixture:
+        raise ConfigError(
+            "no mixture is named",
+            fix="name one and its module (--mixtures), or --gin_file=FILE",
+        )
+    return PrepareConfig(
+        mixture=args.mixture,
+        mixture_modules=mixture_modules(args),
+        vocabulary=args.vocabulary,
+        store_dir=args.store_dir,
+        allow_missing=args.allow_missing,
+        **more,
+    )
+
+
+def run_config(args: argparse.Namespace) -> "RunConfig":
+    """Returns the run that --gin_file and --gin.NAME=VALUE describe."""
+    from flanjax.config import load_config
+
+    # Where the run will be kept does not matter to its data.
+    bindings = ["MODEL_DIR=unused", *args.bindings]
+    paths = [path for path in args.gin_search_paths.split(",") if path]
+    return load_config(args.gin_file, bindings, paths)[0]
 
 
 def feature_lengths(args: argparse.Namespace) -> dict[str, int]:

@@ -93,14 +93,9 @@ def test_a_clean_mixture_passes(folder: Path):
 
 
 def test_training_refuses_a_mixture_whose_check_failed(folder: Path):
-    _check(folder, "mix_copied")
-    command = [
-        sys.executable,
-        "-m",
-        "flanjax",
-        "train",
+    flags = [
         "--gin_file=gin/recipes/tiny.gin",
-        "--gin.MODEL_DIR=run",
+        "--gin.SEED=7",
         "--gin.MIXTURE_OR_TASK_NAME=mix_copied",
         "--gin.MIXTURE_OR_TASK_MODULE=leaky_tasks",
         "--gin.PrepareConfig.store_dir=store",
@@ -109,6 +104,16 @@ def test_training_refuses_a_mixture_whose_check_failed(folder: Path):
         "--gin.TRAIN_STEPS=1",
         "--gin.RunConfig.initial_eval=False",
     ]
+    flanjax = [sys.executable, "-m", "flanjax"]
+    checked = subprocess.run(
+        [*flanjax, "data", "check", *flags],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert checked.returncode == 3, checked.stderr[-2000:]
+    command = [*flanjax, "train", "--gin.MODEL_DIR=run", *flags]
     refused = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=300
     )
