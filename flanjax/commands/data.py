@@ -5,8 +5,8 @@ import json
 
 from flanjax.commands.modules import (
     load_modules,
+    loading_tensorflow,
     prepare_config,
-    quiet_tensorflow,
     run_config,
 )
 from flanjax.commands.tables import print_rows
@@ -47,8 +47,7 @@ def prepare(args: argparse.Namespace) -> int:
         return _list_switches()
     progress = Progress()
     config = _prepare_config(args)
-    quiet_tensorflow()
-    with progress.task("loading TensorFlow and SeqIO"):
+    with progress.task("loading TensorFlow and SeqIO"), loading_tensorflow():
         from flanjax.data.prepare import prepare as run_prepare
     with progress.task("preparing", announce=False):
         path = run_prepare(config, progress.line, args.runner, args.runner_options)

@@ -1,10 +1,12 @@
 """Flags that several commands read: mixture, modules, store, lengths, gin files."""
 
 import argparse
+import contextlib
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+import tempfile
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from flanjax.errors import ConfigError
 from flanjax.progress import Progress
@@ -23,11 +25,10 @@ def mixture_modules(args: argparse.Namespace) -> tuple[str, ...]:
 
 def load_modules(args: argparse.Namespace, more: Sequence[str] = ()) -> None:
     """Imports --mixtures and `more`; TensorFlow and SeqIO take their time."""
-    quiet_tensorflow()
-    with Progress(sys.stderr).task("loading TensorFlow and SeqIO", announce=False):
-        from flanjax.data.tasks import import_mixtures
-
-        import_mixtures([*args.mixtures, *more] or DEFAULT_MODULES)
+    with loading_tensorflow() as stderr:
+        with Progress(stderr).task("loading TensorFlow and SeqIO", announce=False):
+            from flanjax.data.tasks import import_mixtures
+    import_mixtures([*args.mixtures, *more] or DEFAULT_MODULES)
 
 
 def prepare_config(args: argparse.Namespace, **more) -> "PrepareConfig":
@@ -82,6 +83,25 @@ def feature_lengths(args: argparse.Namespace) -> dict[str, int]:
     return {"inputs": int(parts[0]), "targets": int(parts[1])}
 
 
-def quiet_tensorflow() -> None:
-    """Its notes on missing GPUs are of no use here; the variable set by hand wins."""
+@contextlib.contextmanager
+def loading_tensorflow() -> Iterator[TextIO]:
+    """Keeps TensorFlow's notes on missing GPUs back while it is imported.
+
+    They come before it reads its log level. An import that fails shows them.
+
+    Yields:
+      The process's standard error as it was, for what should be seen meanwhile.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    sys.stderr.flush()
+    with os.fdopen(os.dup(2), "w") as stderr, tempfile.TemporaryFile("w+") as kept:
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield stderr
+        except BaseException:
+            kept.seek(0)
+            stderr.write(kept.read())
+            raise
+        finally:
+            stderr.flush()
+            os.dup2(stderr.fileno(), 2)
