@@ -36,7 +36,13 @@ def ensure_prepared(
         fresh, reason = is_fresh(path)
         if not fresh:
             raise DataError(f"prepared data cannot be used: {reason}", where=str(path))
-    return ResolvedMixture.load(path)
+    resolved = ResolvedMixture.load(path)
+    if resolved.missing:
+        say(
+            f"without {len(resolved.missing):,} task splits whose data are missing; "
+            "`flanjax data prepare` looks for them again"
+        )
+    return resolved
 
 
 def _prepare_in_process(config: PrepareConfig, say: Callable[[str], None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 import seqio
 
 from flanjax.data import prepare_task as prepare_task_module
-from flanjax.data.ensure import _message
+from flanjax.data.ensure import _message, ensure_prepared
 from flanjax.data.faithful import active
 from flanjax.data.prepare import prepare
 from flanjax.data.scratch import scratch_directory
@@ -395,6 +395,13 @@ def test_every_missing_source_is_in_one_message_and_can_be_left_out(run):
         "prep_gone_zs_noopt",
         "prep_lost_zs_noopt",
     ]
+
+
+def test_what_is_missing_is_said_again_whenever_the_mixture_is_opened(run):
+    run("prep_missing", allow_missing=True)
+    said = []
+    ensure_prepared(run.config("prep_missing", allow_missing=True), said.append)
+    assert len(said) == 1 and "data are missing" in said[0]
 
 
 def test_a_malformed_row_is_named_by_file_and_line(run, mixtures):
