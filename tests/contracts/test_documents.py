@@ -55,3 +55,11 @@ def test_recipes_named_in_the_documents_exist():
     for name in ("README.md", "WORKSPACE.md"):
         for recipe in re.findall(r"gin/[\w/]+\.gin", (ROOT / name).read_text()):
             assert (ROOT / recipe).exists(), recipe
+
+
+def test_every_faithful_switch_is_in_the_documents():
+    from flanjax.data.faithful import SWITCHES
+
+    text = (ROOT / "WORKSPACE.md").read_text()
+    for name, what in SWITCHES.items():
+        assert f"| `{name}` | {what} |" in text
