@@ -49,7 +49,8 @@ class MuffinDataset:
     category: str
     fields: Callable[[Row], Row | None]
     has_options: bool = False
-    parts: Mapping[str, str] = field(default=RESERVED)
+    # A factory: Python 3.11 takes this mapping for a mutable default.
+    parts: Mapping[str, str] = field(default_factory=lambda: RESERVED)
     languages: tuple[str, ...] = ("en",)
     licence: str = "unknown"
     templates: str | None = None
