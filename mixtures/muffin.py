@@ -19,33 +19,11 @@ from flanjax.data.located import DatasetSource
 from flanjax.data.sources import Source
 from flanjax.data.tasks import TaskInfo, add_instruction_task
 from flanjax.data.templates import PROMPT_TYPES, TemplateGroup
-from mixtures import (
-    muffin_more,
-    muffin_questions,
-    muffin_sentences,
-    muffin_structure,
-    muffin_summarization,
-)
-from mixtures.muffin_dataset import MuffinDataset
+from mixtures.muffin_datasets import DATASETS, GROUPS
 from mixtures.muffin_facts import facts
 
 # A task weighs 30,000 examples at most; rows that no run reaches only cost memory.
 MOST_ROWS = 200_000
-
-_MODULES = (
-    muffin_summarization,
-    muffin_structure,
-    muffin_questions,
-    muffin_sentences,
-    muffin_more,
-)
-
-DATASETS: dict[str, MuffinDataset] = {
-    name: data for module in _MODULES for name, data in module.DATASETS.items()
-}
-GROUPS: dict[str, TemplateGroup] = {
-    name: group for module in _MODULES for name, group in module.GROUPS.items()
-}
 
 
 def source_of(name: str) -> Source:

@@ -80,7 +80,7 @@ def _what(args: argparse.Namespace) -> tuple["PrepareConfig", "Layout"]:
     from flanjax.data.vocabulary import load_vocabulary
 
     if not args.gin_file:
-        config = prepare_config(args)
+        config = prepare_config(args, args.mixture)
         vocabulary = load_vocabulary(config.vocabulary)
         return config, make_layout(args.kind, feature_lengths(args), vocabulary)
     from flanjax.models.build import build_model

@@ -65,6 +65,7 @@ def _prepare_config(args: argparse.Namespace):
         return run_config(args).prepare
     return prepare_config(
         args,
+        args.mixture,
         passes=args.passes,
         num_workers=args.num_workers,
         faithful=tuple(args.faithful),

@@ -26,7 +26,7 @@ def mixture_show(args: argparse.Namespace) -> int:
 
     progress = Progress()
     lengths = feature_lengths(args)
-    config = prepare_config(args)
+    config = prepare_config(args, args.mixture)
     say = (lambda text: None) if args.json else progress.line
     resolved = ensure_prepared(config, say)
     rows = ledger(resolved)

@@ -31,11 +31,14 @@ def load_modules(args: argparse.Namespace, more: Sequence[str] = ()) -> None:
     import_mixtures([*args.mixtures, *more] or DEFAULT_MODULES)
 
 
-def prepare_config(args: argparse.Namespace, **more) -> "PrepareConfig":
+def prepare_config(
+    args: argparse.Namespace, mixture: str | None, **more
+) -> "PrepareConfig":
     """Returns what to prepare, as the flags say.
 
     Args:
-      args: mixture, mixtures, vocabulary, store_dir, allow_missing.
+      args: mixtures, vocabulary, store_dir, allow_missing.
+      mixture: its name, if one was given.
       **more: further fields.
 
     Raises:
@@ -43,13 +46,13 @@ def prepare_config(args: argparse.Namespace, **more) -> "PrepareConfig":
     """
     from flanjax.data.store import PrepareConfig
 
-    if not args.mixture:
+    if not mixture:
         raise ConfigError(
             "no mixture is named",
             fix="name one and its module (--mixtures), or --gin_file=FILE",
         )
     return PrepareConfig(
-        mixture=args.mixture,
+        mixture=mixture,
         mixture_modules=mixture_modules(args),
         vocabulary=args.vocabulary,
         store_dir=args.store_dir,

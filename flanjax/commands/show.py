@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flanjax.commands.modules import feature_lengths, load_modules, mixture_modules
+from flanjax.commands.modules import (
+    feature_lengths,
+    load_modules,
+    mixture_modules,
+    prepare_config,
+)
 from flanjax.errors import ConfigError
 from flanjax.progress import Progress
 
@@ -85,23 +90,9 @@ def _look(args: argparse.Namespace) -> "tuple[Look, Vocabulary]":
 
 def _prepared(args: argparse.Namespace) -> "ResolvedMixture | None":
     """The prepared mixture, which knows the shares, if it is up to date."""
-    from flanjax.data.store import (
-        PrepareConfig,
-        ResolvedMixture,
-        is_fresh,
-        resolved_path,
-    )
+    from flanjax.data.store import ResolvedMixture, is_fresh, resolved_path
 
-    path = resolved_path(
-        PrepareConfig(
-            mixture=args.task,
-            mixture_modules=mixture_modules(args),
-            vocabulary=args.vocabulary,
-            store_dir=args.store_dir,
-            split=args.split,
-            allow_missing=args.allow_missing,
-        )
-    )
+    path = resolved_path(prepare_config(args, args.task, split=args.split))
     return ResolvedMixture.load(path) if is_fresh(path)[0] else None
 
 

@@ -14,6 +14,7 @@ left out. https://arxiv.org/abs/2005.14165
 """
 
 import collections
+import functools
 import hashlib
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -46,9 +47,14 @@ class RowTexts:
     inputs: tuple[str, ...]
     others: tuple[str, ...] = ()
 
+    @functools.cached_property
+    def words(self) -> tuple[str, ...]:
+        """Its texts, normalised: the inputs, then the others."""
+        return tuple(map(normalise, (*self.inputs, *self.others)))
+
     def key(self) -> int | None:
         """Returns a hash of the inputs' words; None for fewer than three words."""
-        words = "\n".join(sorted(filter(None, map(normalise, self.inputs))))
+        words = "\n".join(sorted(filter(None, self.words[: len(self.inputs)])))
         if len(words.split()) < 3:
             return None
         return int.from_bytes(hashlib.blake2b(words.encode(), digest_size=8).digest())
@@ -131,7 +137,7 @@ class HeldOutIndex:
             key = row.key()
             if key is not None:
                 self._keys[key].append(number)
-            for text in map(normalise, (*row.inputs, *row.others)):
+            for text in row.words:
                 words = min(len(text.split()), self._ngram)
                 if words >= min(_SHORTEST, self._ngram):
                     by_length[words].append((number, text))
@@ -193,11 +199,7 @@ class HeldOutIndex:
         self, batch: Sequence[RowTexts]
     ) -> Iterator[tuple[Ngrams, int, int, int]]:
         """Yields (n-grams, run, held-out row, index in the batch) of shared runs."""
-        texts = [
-            (index, normalise(text))
-            for index, row in enumerate(batch)
-            for text in (*row.inputs, *row.others)
-        ]
+        texts = [(index, text) for index, row in enumerate(batch) for text in row.words]
         owners = [index for index, _ in texts]
         for words, runs in self._runs.items():
             grams = hash_ngrams([text for _, text in texts], words)

@@ -186,14 +186,6 @@ def task_info(name: str) -> dict[str, Any]:
     }
 
 
-def task_fingerprint(name: str, split: str) -> str:
-    """Returns a digest that changes when a task's examples can have changed.
-
-    Seed and vocabulary are the caller's to add.
-    """
-    return instruction_task(name).fingerprint(split)
-
-
 def import_mixtures(modules: Sequence[str]) -> None:
     """Imports the modules that register tasks and mixtures.
 

@@ -16,13 +16,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from flanjax import __version__
 from flanjax.errors import ConfigError
 from flanjax.report.formats import plural
-from flanjax.report.report import TEMPLATES, style_sheet
+from flanjax.report.report import TEMPLATES, page_environment, style_sheet
 from flanjax.report.shown import PackedRow, Shown
 
 
@@ -71,27 +70,24 @@ def write_data_page(path: str | os.PathLike[str], page: DataPage) -> Path:
 
 def draw_data_page(page: DataPage) -> str:
     """Returns the page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     script = (TEMPLATES / "data_page.js").read_text("utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     sections = ["examples"] + (["rows"] if page.rows else [])
-    return environment.get_template("data_page.html.j2").render(
-        page=page,
-        version=__version__,
-        css=Markup(style_sheet("palette", "page", "data_page")),
-        script=Markup(script),
-        script_hash=digest,
-        data=Markup(_json(_content(page))),
-        count=plural(len(page.examples), "example"),
-        left_out_count=plural(len(page.left_out), "cause"),
-        row_count=plural(len(page.rows), "row"),
-        sections=sections[::-1] if page.kind == "batch" else sections,
+    return (
+        page_environment()
+        .get_template("data_page.html.j2")
+        .render(
+            page=page,
+            version=__version__,
+            css=Markup(style_sheet("palette", "page", "data_page")),
+            script=Markup(script),
+            script_hash=digest,
+            data=Markup(_json(_content(page))),
+            count=plural(len(page.examples), "example"),
+            left_out_count=plural(len(page.left_out), "cause"),
+            row_count=plural(len(page.rows), "row"),
+            sections=sections[::-1] if page.kind == "batch" else sections,
+        )
     )
 
 

@@ -85,7 +85,7 @@ def _draw(directory: Path) -> tuple[str, str]:
 
 def draw(run: Run) -> tuple[str, str]:
     """The report of a run as Markdown and as HTML."""
-    content, environment = _content(run), _environment()
+    content, environment = _content(run), page_environment()
     markdown = environment.get_template("report.md.j2").render(content)
     page = environment.get_template("report.html.j2").render(content)
     return re.sub(r"\n{3,}", "\n\n", markdown), page
@@ -103,7 +103,8 @@ def _replace(path: Path, text: str) -> None:
     os.replace(temporary, path)
 
 
-def _environment() -> jinja2.Environment:
+def page_environment() -> jinja2.Environment:
+    """Returns what draws the package's templates, everything in them escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,

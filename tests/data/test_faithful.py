@@ -14,7 +14,7 @@ from flanjax.data.sources import FunctionSource
 from flanjax.data.tasks import (
     TaskInfo,
     add_instruction_task,
-    task_fingerprint,
+    instruction_task,
     task_info,
 )
 from flanjax.data.templates import Template
@@ -78,7 +78,7 @@ def test_switches_are_described_and_unknown_ones_refused():
 
 def test_a_switch_is_looked_up_when_a_dataset_is_built():
     names = _add(mix_shots=FewShot(5))
-    before = {name: task_fingerprint(name, "train") for name in names}
+    before = {name: instruction_task(name).fingerprint("train") for name in names}
     concerned = {
         "drop_incomplete_round": set(names),
         "self_exemplars": {n for n in names if "_fs_" in n},
@@ -92,12 +92,14 @@ def test_a_switch_is_looked_up_when_a_dataset_is_built():
     assert set(concerned) == set(SWITCHES)
     for switch, expected in concerned.items():
         set_faithful([switch])
-        after = {name: task_fingerprint(name, "train") for name in names}
+        after = {name: instruction_task(name).fingerprint("train") for name in names}
         assert {n for n in names if before[n] != after[n]} == expected, switch
         told = {n for n in names if task_info(n)["faithful"] == [switch]}
         assert told == expected
     set_faithful(())
-    assert before == {name: task_fingerprint(name, "train") for name in names}
+    assert before == {
+        name: instruction_task(name).fingerprint("train") for name in names
+    }
 
 
 def test_a_task_can_have_a_switch_of_its_own():

@@ -14,8 +14,8 @@ from flanjax.data.sources import FunctionSource, TsvSource
 from flanjax.data.tasks import (
     TaskInfo,
     add_instruction_task,
+    instruction_task,
     task_examples,
-    task_fingerprint,
     task_info,
     task_names,
 )
@@ -330,10 +330,10 @@ def test_a_fingerprint_changes_with_a_template_of_its_own_group_only(tmp_path):
     path.write_text(TOML + other)
     file = TemplateFile(path)
     names = _add("one", file["colours"]) + _add("other", file["other"])
-    before = {name: task_fingerprint(name, "train") for name in names}
+    before = {name: instruction_task(name).fingerprint("train") for name in names}
     assert len(set(before.values())) == len(names)
     path.write_text(TOML + other.replace('"{text}"', '"Now: {text}"'))
-    after = {name: task_fingerprint(name, "train") for name in names}
+    after = {name: instruction_task(name).fingerprint("train") for name in names}
     changed = [name for name in names if before[name] != after[name]]
     assert changed == ["other_zs_noopt", "other_fs_noopt"]
 
@@ -346,6 +346,6 @@ def test_a_task_says_what_it_is(templates):
     assert info["few_shot"] == expected
     assert list(info["template_hashes"]) == ["colours/0", "colours/1", "colours/2"]
     assert info["template_file"].endswith("colours.toml")
-    assert info["fingerprint"]("train") == task_fingerprint(name, "train")
+    assert info["fingerprint"]("train") == instruction_task(name).fingerprint("train")
     with pytest.raises(ConfigError, match="Did you mean 'colours_fs_opt'"):
         task_info("colour_fs_opt")

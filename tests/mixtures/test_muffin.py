@@ -11,24 +11,9 @@ from flanjax.data.fewshot import FewShot
 from flanjax.data.templates import PROMPT_TYPES
 from flanjax.data.vocabulary import ByteVocabulary
 from flanjax.eval.scorers import exact_match
-from mixtures import (
-    muffin_more,
-    muffin_questions,
-    muffin_sentences,
-    muffin_structure,
-    muffin_summarization,
-)
+from mixtures.muffin_datasets import DATASETS, GROUPS
 from mixtures.muffin_facts import facts
 
-_MODULES = (
-    muffin_summarization,
-    muffin_structure,
-    muffin_questions,
-    muffin_sentences,
-    muffin_more,
-)
-DATASETS = {name: d for module in _MODULES for name, d in module.DATASETS.items()}
-GROUPS = {name: g for module in _MODULES for name, g in module.GROUPS.items()}
 PUBLIC = {task: fact for task, fact in facts().items() if fact.public}
 
 # ParaCrawl and the opinion abstracts keep fixed slices; so do the 30,000-row sets.

@@ -11,22 +11,16 @@ from flanjax.data.sources import FunctionSource
 from flanjax.data.templates import PROMPT_TYPES
 from flanjax.data.vocabulary import ByteVocabulary
 from flanjax.eval.scorers import exact_match
-from mixtures import (
-    muffin_questions,
-    muffin_sentences,
-    muffin_structure,
-    muffin_summarization,
-)
+from mixtures import muffin_datasets, muffin_more
 from mixtures.muffin_dataset import label
 
-_MODULES = (
-    muffin_summarization,
-    muffin_structure,
-    muffin_questions,
-    muffin_sentences,
-)
-DATASETS = {name: d for module in _MODULES for name, d in module.DATASETS.items()}
-GROUPS = {name: g for module in _MODULES for name, g in module.GROUPS.items()}
+# The other datasets are test_muffin_more.py's.
+DATASETS = {
+    name: data
+    for name, data in muffin_datasets.DATASETS.items()
+    if name not in muffin_more.DATASETS
+}
+GROUPS = muffin_datasets.GROUPS
 
 # Made-up rows with the features of TFDS.
 SQUAD = {
