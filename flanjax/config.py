@@ -28,9 +28,11 @@ from flanjax.errors import ConfigError, nearest
 from flanjax.models.decoder import DecoderConfig
 from flanjax.models.lora import LoraConfig
 from flanjax.models.loss import LossConfig
+from flanjax.models.rotary import RopeScaling
 from flanjax.models.t5 import T5Config
 from flanjax.train.checkpoint import CheckpointConfig
 from flanjax.train.mesh import MeshConfig
+from flanjax.train.monitor import MonitorConfig
 from flanjax.train.optim import OptimizerConfig
 from flanjax.train.schedules import ScheduleConfig
 
@@ -84,7 +86,7 @@ class RunConfig:
       model: T5Config or DecoderConfig.
       prepare: which mixture, vocabulary and store.
       data: lengths, packing and batch size.
-      optimizer, loss, mesh, checkpoint, eval: see their classes.
+      optimizer, loss, mesh, checkpoint, eval, monitor: see their classes.
       train_steps: optimiser steps of this run (T5X counts pre-training too).
       initial_checkpoint: where weights come from: None (fresh), a Hugging Face
         directory, "gguf:FILE", or "gguf:smollm2" for the fetched model.
@@ -105,6 +107,7 @@ class RunConfig:
     mesh: MeshConfig
     checkpoint: CheckpointConfig
     eval: EvalConfig
+    monitor: MonitorConfig
     train_steps: int
     initial_checkpoint: str | None = None
     microbatches: int = 1
@@ -115,9 +118,9 @@ class RunConfig:
     initial_eval: bool = True
 
     def fingerprint(self) -> str:
-        """Hash of what determines the result; where it is stored is left out."""
+        """Hash of what determines the result, not where it lies or how it is watched."""
         tree = dataclasses.asdict(self)
-        del tree["model_dir"], tree["prepare"]["store_dir"]
+        del tree["model_dir"], tree["prepare"]["store_dir"], tree["monitor"]
         text = json.dumps(tree, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -128,6 +131,7 @@ CLASSES = (
     PrepareConfig,
     T5Config,
     DecoderConfig,
+    RopeScaling,
     LoraConfig,
     LossConfig,
     OptimizerConfig,
@@ -135,6 +139,7 @@ CLASSES = (
     MeshConfig,
     CheckpointConfig,
     EvalConfig,
+    MonitorConfig,
 )
 
 

@@ -1,4 +1,4 @@
-"""Attention: masks from segment ids, relative-position bias, rotary positions, cache.
+"""Attention: masks from segment ids, relative-position bias, cache.
 
     mask = segment_mask(segments, segments, causal=True)       # [batch, 1, q, k] bool
     y, cache = Attention(config, name="self_attention")(x, x, mask, rotary=rotary)
@@ -17,6 +17,7 @@ import numpy as np
 from flax import linen as nn
 
 from flanjax.models.layers import Dense, Initializer, at_least_float32, parameter
+from flanjax.models.rotary import rotate
 
 MASKED = -1e10  # T5X's value; exp of it is exactly 0 in float32.
 
@@ -96,44 +97,48 @@ class RelativePositionBias(nn.Module):
 
     @nn.compact
     def __call__(
-        self, query_length: int, key_length: int, index: jax.Array | None = None
+        self,
+        query_length: int,
+        key_length: int,
+        index: jax.Array | None = None,
+        distance: jax.Array | None = None,
     ) -> jax.Array:
-        """Returns the bias [heads, q, k]; queries start at position `index` or 0."""
+        """Looks up the bias of every query and key.
+
+        Args:
+          query_length: number of queries, q.
+          key_length: number of keys, k.
+          index: position of the first query; None for 0.
+          distance: int [batch, q, k], below k, how many positions before its query a
+            key stands, for rows whose slots are not positions (causal only).
+
+        Returns:
+          [heads, q, k], with `distance` [batch, heads, q, k].
+        """
         config = self.config
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         shape = (config.num_heads, config.relpos_buckets)
         axes = ("heads", "relpos_buckets")
         table = parameter(self, "rel_embedding", init, shape, axes)
+
+        def buckets(relative_position):
+            return relative_position_bucket(
+                relative_position,
+                self.bidirectional,
+                config.relpos_buckets,
+                config.relpos_max_distance,
+            )
+
+        if distance is not None:
+            by_distance = jnp.take(table, buckets(-np.arange(key_length)), axis=1)
+            return jnp.take(by_distance, jnp.maximum(distance, 0), axis=1).swapaxes(
+                0, 1
+            )
         queries = query_length if index is None else key_length
-        buckets = relative_position_bucket(
-            np.arange(key_length)[None, :] - np.arange(queries)[:, None],
-            self.bidirectional,
-            config.relpos_buckets,
-            config.relpos_max_distance,
-        )
+        found = buckets(np.arange(key_length)[None, :] - np.arange(queries)[:, None])
         if index is not None:
-            buckets = jax.lax.dynamic_slice_in_dim(buckets, index, query_length)
-        return jnp.take(table, buckets, axis=1)
-
-
-def rotary_tables(
-    positions: jax.Array, head_dim: int, base: float
-) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine, each float32 [batch, length, 1, head_dim / 2], of RoPE.
-
-    Source: https://arxiv.org/abs/2104.09864, in Llama's half-split order.
-    """
-    exponent = np.arange(0, head_dim, 2, dtype=np.float32) / head_dim
-    angle = positions[..., None, None].astype(jnp.float32) * (base**-exponent)
-    return jnp.cos(angle), jnp.sin(angle)
-
-
-def rotate(x: jax.Array, rotary: tuple[jax.Array, jax.Array]) -> jax.Array:
-    """Turns [batch, length, heads, head_dim] by its positions' angles."""
-    cosine, sine = rotary
-    first, second = jnp.split(x.astype(at_least_float32(x.dtype)), 2, axis=-1)
-    turned = [first * cosine - second * sine, second * cosine + first * sine]
-    return jnp.concatenate(turned, axis=-1).astype(x.dtype)
+            found = jax.lax.dynamic_slice_in_dim(found, index, query_length)
+        return jnp.take(table, found, axis=1)
 
 
 def dot_product_attention(
@@ -152,7 +157,7 @@ def dot_product_attention(
         consecutive query heads share a key head.
       value: as key.
       mask: bool [batch, 1, q, k].
-      bias: float32 [heads, q, k] added to the products.
+      bias: float32 [heads, q, k] or [batch, heads, q, k], added to the products.
       drop: dropout of the probabilities [batch, heads, q, k].
 
     Returns:
@@ -188,12 +193,14 @@ class Attention(nn.Module):
       deterministic: no dropout.
       kernel_init: initializer of key, value and out.
       query_init: initializer of query.
+      qkv_bias: adds a bias to query, key and value.
     """
 
     config: Any
     deterministic: bool
     kernel_init: Initializer
     query_init: Initializer
+    qkv_bias: bool = False
 
     @nn.compact
     def __call__(
@@ -214,7 +221,7 @@ class Attention(nn.Module):
           source: [batch, k, embed], where keys and values come from; None when the
             cache has them all.
           mask: bool [batch, 1, q, k or slots].
-          bias: float32 [heads, q, k or slots].
+          bias: float32 [heads, q, k or slots], or with a leading batch axis.
           rotary: tables of the positions of x.
           cache: {"key", "value"} [batch, kv_heads, slots, head_dim]. With `index`,
             what `source` gives is written there, from that slot on, and all slots
@@ -229,7 +236,8 @@ class Attention(nn.Module):
 
         def project(name, inputs, count, init):
             features = count * config.head_dim
-            dense = Dense(features, ("embed", "joined_kv"), config, init, name=name)
+            axes, use_bias = ("embed", "joined_kv"), self.qkv_bias
+            dense = Dense(features, axes, config, init, use_bias=use_bias, name=name)
             return dense(inputs).reshape(*inputs.shape[:-1], count, config.head_dim)
 
         query = project("query", x, heads, self.query_init)

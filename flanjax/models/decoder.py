@@ -1,16 +1,18 @@
-"""Decoder-only models in Llama's form: RoPE, grouped queries, gated feed-forward.
+"""Decoder-only models: Llama, Mistral, Qwen2, PaLM's blocks, and T5X's decoder.
 
     config = DecoderConfig(vocab_size=49152, emb_dim=576, num_heads=9, num_kv_heads=3,
                            head_dim=64, mlp_dim=1536, num_layers=30, rope_base=1e5)
     logits = build_model(config).apply({"params": params}, batch)
 
 Causal, or a prefix language model where `decoder_causal_attention` marks the inputs.
-Source: https://arxiv.org/abs/2302.13971; query and key kernels are in Hugging Face's
-order (rotation of the two halves of a head).
+The defaults are Llama's (https://arxiv.org/abs/2302.13971); PaLM is parallel_block
+(https://arxiv.org/abs/2204.02311), Mistral sliding_window, Qwen2 qkv_bias, and
+positions="relative" with scale_attention=False and scale_tied_logits=True is T5X's
+https://github.com/google-research/t5x/tree/main/t5x/examples/decoder_only.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import flax.struct
@@ -18,11 +20,13 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from flanjax.errors import ConfigError
-from flanjax.models.attention import Attention, rotary_tables, segment_mask
+from flanjax.errors import ConfigError, nearest
+from flanjax.models.attention import Attention, RelativePositionBias, segment_mask
 from flanjax.models.layers import (
+    FAN_IN,
     Dense,
     Embed,
+    Initializer,
     Mlp,
     RMSNorm,
     apply_layers,
@@ -31,10 +35,11 @@ from flanjax.models.layers import (
     dropout,
 )
 from flanjax.models.lora import LoraConfig
+from flanjax.models.rotary import RopeScaling, rotary_tables
 
 Batch = Mapping[str, jax.Array]
 
-INIT = nn.initializers.normal(0.02)
+POSITIONS = ("rotary", "relative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,9 +55,21 @@ class DecoderConfig:
       mlp_dim: width inside the feed-forward block.
       num_layers: layers.
       mlp_activations: ("silu", "linear") is SwiGLU.
+      positions: "rotary", or "relative" for T5's bias, one table for all layers.
       rope_base: base of the rotary frequencies.
+      rope_scaling: lowers the rotary frequencies for longer texts.
+      relpos_buckets: distance buckets of the relative-position bias.
+      relpos_max_distance: distances from here on share a bucket.
+      parallel_block: attention and feed-forward read the same normed copy, and both
+        are added to it: x + attention(norm(x)) + mlp(norm(x)).
+      qkv_bias: a bias on query, key and value.
+      sliding_window: how many positions of its text a token sees, itself included;
+        None is all of them.
+      scale_attention: divide attention logits by sqrt(head_dim); T5X does not.
       norm_epsilon: added to the mean square in norms.
       logits_via_embedding: tie the output head to the embedding.
+      scale_tied_logits: divide a tied head's logits by sqrt(emb_dim), as T5X and PaLM
+        do; the embedding is then drawn from normal(1) instead of normal(0.02).
       prefix_lm: positions marked by `decoder_causal_attention` see each other
         whatever their order.
       dropout_rate: of embeddings, attention, feed-forward and residual branches.
@@ -71,9 +88,18 @@ class DecoderConfig:
     mlp_dim: int
     num_layers: int
     mlp_activations: Sequence[str] = ("silu", "linear")
+    positions: str = "rotary"
     rope_base: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    relpos_buckets: int = 32
+    relpos_max_distance: int = 128
+    parallel_block: bool = False
+    qkv_bias: bool = False
+    sliding_window: int | None = None
+    scale_attention: bool = True
     norm_epsilon: float = 1e-5
     logits_via_embedding: bool = True
+    scale_tied_logits: bool = False
     prefix_lm: bool = False
     dropout_rate: float = 0.0
     dtype: str = "float32"
@@ -84,17 +110,59 @@ class DecoderConfig:
     def __post_init__(self):
         object.__setattr__(self, "mlp_activations", tuple(self.mlp_activations))
         check_common(self)
-        if self.num_heads % self.num_kv_heads:
-            raise ConfigError(
-                f"{self.num_heads} heads cannot share {self.num_kv_heads} key heads",
-                where="DecoderConfig.num_kv_heads",
-                fix="give a divisor of num_heads",
-            )
+        for field, problem, fix in _problems(self):
+            raise ConfigError(problem, where=f"DecoderConfig.{field}", fix=fix)
 
     @property
-    def scale_attention(self) -> bool:
-        """Attention logits are divided by sqrt(head_dim)."""
-        return True
+    def kernel_init(self) -> Initializer:
+        """Llama's normal(0.02); T5X's fan-in scaling with relative positions."""
+        if self.positions == "rotary":
+            return nn.initializers.normal(0.02)
+        return nn.initializers.variance_scaling(1.0, "fan_in", "normal")
+
+    @property
+    def query_init(self) -> Initializer:
+        """As kernel_init, smaller where attention logits are not divided."""
+        if self.positions == "rotary" or self.scale_attention:
+            return self.kernel_init
+        scale = 1.0 / self.head_dim
+        return nn.initializers.variance_scaling(scale, "fan_in", "normal")
+
+    @property
+    def mlp_init(self) -> Initializer:
+        """Of the feed-forward block and the output head."""
+        return self.kernel_init if self.positions == "rotary" else FAN_IN
+
+    @property
+    def embedding_init(self) -> Initializer:
+        """normal(1) where logits are divided or positions are T5's."""
+        t5x = self.scale_tied_logits or self.positions == "relative"
+        return nn.initializers.normal(1.0 if t5x else 0.02)
+
+
+def _problems(config: DecoderConfig) -> Iterator[tuple[str, str, str]]:
+    """Yields (field, what is wrong, fix) for values that cannot be built."""
+    positions, window = config.positions, config.sliding_window
+    if config.num_heads % config.num_kv_heads:
+        problem = (
+            f"{config.num_heads} heads cannot share {config.num_kv_heads} key heads"
+        )
+        yield "num_kv_heads", problem, "give a divisor of num_heads"
+    if positions not in POSITIONS:
+        problem = f"positions is '{positions}'.{nearest(str(positions), POSITIONS)}"
+        yield "positions", problem, f"one of {', '.join(POSITIONS)}"
+    if positions == "rotary" and config.head_dim % 2:
+        problem = f"rotary positions turn pairs; head_dim is {config.head_dim}"
+        yield "head_dim", problem, "give an even number"
+    if positions != "rotary" and config.rope_scaling is not None:
+        problem = f"rope_scaling says nothing where positions is '{positions}'"
+        yield "rope_scaling", problem, 'leave it out, or set positions to "rotary"'
+    if window is not None and window < 1:
+        problem = f"sliding_window is {window}"
+        yield "sliding_window", problem, "give 1 or more, or None for no window"
+    if config.scale_tied_logits and not config.logits_via_embedding:
+        problem = "scale_tied_logits is of a tied head, and the head is not tied"
+        yield "scale_tied_logits", problem, "set logits_via_embedding = True"
 
 
 @flax.struct.dataclass
@@ -103,12 +171,19 @@ class Shared:
 
     Attributes:
       mask: bool [batch, 1, q, k].
-      rotary: cosine and sine of the positions, [batch, q, 1, head_dim / 2].
+      rotary: cosine and sine of the positions, [batch, q, 1, head_dim / 2]; None with
+        relative positions.
+      distance: int [batch, q, k], how many positions before its query a key stands;
+        None where slots are positions.
+      bias: relative-position bias [heads, q, k] or [batch, heads, q, k]; the stack
+        fills it in.
       index: slot of the first token while decoding.
     """
 
     mask: jax.Array
-    rotary: tuple[jax.Array, jax.Array]
+    rotary: tuple[jax.Array, jax.Array] | None = None
+    distance: jax.Array | None = None
+    bias: jax.Array | None = None
     index: jax.Array | None = None
 
 
@@ -122,35 +197,61 @@ class DecoderLayer(nn.Module):
     def __call__(self, x: jax.Array, shared: Shared, cache: Any):
         """Maps [batch, length, embed] to the same shape, and the cache to its next."""
         config, drop = self.config, dropout(self.config, self.deterministic)
+        mlp = Mlp(config, self.deterministic, config.mlp_init, name="mlp")
+        if config.parallel_block:
+            y = RMSNorm(config, name="pre_block_layer_norm")(x)
+            attended, cache = self._attend(y, shared, cache)
+            return x + drop(attended) + drop(mlp(y)), cache
         y = RMSNorm(config, name="pre_self_attention_layer_norm")(x)
-        attention = Attention(
-            config, self.deterministic, INIT, INIT, name="self_attention"
-        )
-        rotary, index = shared.rotary, shared.index
-        y, cache = attention(y, y, shared.mask, rotary=rotary, cache=cache, index=index)
+        y, cache = self._attend(y, shared, cache)
         x = x + drop(y)
         y = RMSNorm(config, name="pre_mlp_layer_norm")(x)
-        y = Mlp(config, self.deterministic, INIT, name="mlp")(y)
-        return x + drop(y), cache
+        return x + drop(mlp(y)), cache
+
+    def _attend(self, y: jax.Array, shared: Shared, cache: Any):
+        config = self.config
+        attention = Attention(
+            config,
+            self.deterministic,
+            config.kernel_init,
+            config.query_init,
+            config.qkv_bias,
+            name="self_attention",
+        )
+        return attention(
+            y,
+            y,
+            shared.mask,
+            bias=shared.bias,
+            rotary=shared.rotary,
+            cache=cache,
+            index=shared.index,
+        )
 
 
 class Stack(nn.Module):
-    """Layers, final norm and, where it is not tied, the output head."""
+    """Layers, final norm and, where they are, position bias and output head."""
 
     config: DecoderConfig
 
     def setup(self):
         """Names the parts outside the layers."""
-        self.decoder_norm = RMSNorm(self.config)
-        if not self.config.logits_via_embedding:
-            self.logits_dense = Dense(
-                self.config.vocab_size, ("embed", "vocab"), self.config, INIT
-            )
+        config = self.config
+        if config.positions == "relative":
+            self.relpos_bias = RelativePositionBias(config, False)
+        self.decoder_norm = RMSNorm(config)
+        if not config.logits_via_embedding:
+            axes = ("embed", "vocab")
+            self.logits_dense = Dense(config.vocab_size, axes, config, config.mlp_init)
 
     @nn.compact
     def __call__(self, x, shared: Shared, deterministic: bool, cache=None):
         """Maps embedded tokens and the cache to hidden states and the next cache."""
         drop = dropout(self.config, deterministic)
+        if self.config.positions == "relative":
+            lengths = x.shape[1], shared.mask.shape[-1]
+            bias = self.relpos_bias(*lengths, distance=shared.distance)
+            shared = dataclasses.replace(shared, bias=bias)
         layers = self.config.num_layers
         x, cache = apply_layers(
             DecoderLayer, self.config, layers, deterministic, drop(x), shared, cache
@@ -170,7 +271,7 @@ class Decoder(nn.Module):
 
     def setup(self):
         """Names the embedding and the stack."""
-        self.token_embedder = Embed(self.config, INIT)
+        self.token_embedder = Embed(self.config, self.config.embedding_init)
         self.decoder = Stack(self.config)
 
     def __call__(self, batch: Batch, deterministic: bool = True) -> jax.Array:
@@ -189,16 +290,16 @@ class Decoder(nn.Module):
         positions = batch.get("decoder_positions", counted)
         prefix = batch["decoder_causal_attention"] if self.config.prefix_lm else None
         mask = segment_mask(segments, segments, causal=True, bidirectional=prefix)
-        shared = Shared(mask, self._rotary(positions))
         # `perturb` adds zeros that gradients can be taken of (verify packing).
         embedded = self.perturb("decoder_embedded", self.token_embedder(tokens))
-        return self.decoder(embedded, shared, deterministic)[0]
+        return self.decoder(embedded, self._shared(mask, positions), deterministic)[0]
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Maps hidden states [..., embed] to float32 logits [..., vocab]."""
-        if self.config.logits_via_embedding:
-            return self.token_embedder.attend(hidden)
-        return self.decoder.logits(hidden)
+        if not self.config.logits_via_embedding:
+            return self.decoder.logits(hidden)
+        scale = self.config.emb_dim**-0.5 if self.config.scale_tied_logits else 1.0
+        return self.token_embedder.attend(hidden) * scale
 
     def extend(
         self,
@@ -213,15 +314,35 @@ class Decoder(nn.Module):
         Args:
           tokens: int [batch, q].
           positions: int [batch, q], within each row's text.
-          mask: bool [batch, 1, q, slots].
+          mask: bool [batch, 1, q, slots]; the last query's are all slots that hold a
+            token of its row, in the order of their positions.
           index: slot of the first token.
           cache: of every layer, as `apply_layers` takes it.
 
         Returns:
           Hidden states [batch, q, embed] and the cache with the new tokens.
         """
-        shared = Shared(mask, self._rotary(positions), index)
+        shared = self._shared(mask, positions, index)
         return self.decoder(self.token_embedder(tokens), shared, True, cache)
 
-    def _rotary(self, positions: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return rotary_tables(positions, self.config.head_dim, self.config.rope_base)
+    def _shared(
+        self, mask: jax.Array, positions: jax.Array, index: jax.Array | None = None
+    ) -> Shared:
+        """Adds to the mask what the configuration knows of positions."""
+        config, rotary = self.config, None
+        queries, keys = mask.shape[-2:]
+        if config.positions == "rotary":
+            rotary = rotary_tables(
+                positions, config.head_dim, config.rope_base, config.rope_scaling
+            )
+        distance = None
+        if queries != keys:  # Between a row's prompt and new tokens may be padding.
+            held = jnp.cumsum(mask[:, 0, -1], axis=-1) - 1
+            distance = positions[:, :, None] - held[:, None, :]
+        if config.sliding_window is not None:
+            # Inside a segment rows are as far apart as positions are.
+            near = distance
+            if near is None:
+                near = (jnp.arange(queries)[:, None] - jnp.arange(keys))[None]
+            mask = mask & (near < config.sliding_window)[:, None]
+        return Shared(mask, rotary, distance, index=index)

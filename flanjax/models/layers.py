@@ -90,7 +90,7 @@ def parameter(
 
 
 class Dense(nn.Module):
-    """y = x W, plus the low-rank term where the configuration asks for one.
+    """y = x W + b, plus the low-rank term where the configuration asks for one.
 
     Attributes:
       features: size of the last axis of the result.
@@ -98,6 +98,7 @@ class Dense(nn.Module):
       config: model configuration.
       kernel_init: initializer of the kernel.
       dtype: overrides the dtype of activations.
+      use_bias: adds b; otherwise there is none.
     """
 
     features: int
@@ -105,6 +106,7 @@ class Dense(nn.Module):
     config: Any
     kernel_init: Initializer = FAN_IN
     dtype: Any = None
+    use_bias: bool = False
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -118,6 +120,9 @@ class Dense(nn.Module):
         width = inputs.shape[-1]
         kernel = weight("kernel", self.kernel_init, (width, self.features), self.axes)
         outputs = matmul(inputs, kernel)
+        if self.use_bias:
+            zeros, shape = nn.initializers.zeros, (self.features,)
+            outputs += weight("bias", zeros, shape, self.axes[1:])
         lora = self.config.lora
         if lora.applies_to(self.path):
             a_shape, b_shape = (width, lora.rank), (lora.rank, self.features)
