@@ -2,70 +2,140 @@
 
     mesh = make_mesh(MeshConfig(data=-1, fsdp=2, tensor=2))
     shardings = param_shardings(axes, abstract_params, mesh)
+    with laid_out(mesh): ...       # what is traced here follows the rules
 
-Models name the axes of their parameters; RULES alone says which mesh axis shards
-which name. Data-parallel, FSDP, tensor-parallel and their products are mesh shapes.
+Models name the axes of their parameters and activations; RULES alone says which mesh
+axes shard which name. Data-parallel, FSDP, tensor-parallel, sequence-parallel and their
+products are mesh shapes.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 import jax
+import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flanjax.errors import ConfigError, nearest
+from flanjax.models.partitioning import partitioned
 
-MESH_AXES = ("data", "fsdp", "tensor")
+# The last ones are neighbours: the tensor axis talks most.
+MESH_AXES = ("data", "fsdp", "sequence", "tensor")
 BATCH_AXES = ("data", "fsdp")
 
-# Logical axis -> mesh axis (None: whole on every device).
-RULES: dict[str, str | None] = {
-    "embed": "fsdp",
-    "vocab": "tensor",
-    "heads": "tensor",
-    "joined_kv": "tensor",
-    "mlp": "tensor",
-    "kv": None,
-    "layers": None,
-    "relpos_buckets": None,
-    "lora_rank": None,
+# Logical axis -> mesh axes that shard it (none: whole on every device).
+RULES: dict[str, tuple[str, ...]] = {
+    # Parameters as they are stored, their gradients and their optimiser state.
+    "embed": ("fsdp",),
+    "vocab": ("tensor",),
+    "heads": ("tensor",),
+    "joined_kv": ("tensor",),
+    "mlp": ("tensor",),
+    "kv": (),
+    "layers": (),
+    "relpos_buckets": (),
+    "lora_rank": (),
+    # Activations; a parameter in use lies along "activation_<its axis>".
+    "batch": BATCH_AXES,
+    "length": ("sequence",),
+    # Between blocks each tensor-parallel device keeps a part of the positions, where
+    # otherwise all would keep the same numbers (https://arxiv.org/abs/2205.05198).
+    "stream_length": ("sequence", "tensor"),
+    # What a query looks at is gathered.
+    "keys": (),
+    # The loss moves positions within rows, so rows are split further, not positions.
+    "loss_batch": (*BATCH_AXES, "sequence"),
+    "activation_embed": (),
+    "activation_vocab": ("tensor",),
+    "activation_heads": ("tensor",),
+    "activation_joined_kv": ("tensor",),
+    "activation_mlp": ("tensor",),
+    "activation_kv": (),
+    "activation_relpos_buckets": (),
+    "activation_lora_rank": (),
 }
 
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How many devices along each axis of the mesh."""
+    """How many devices along each axis of the mesh; their product is all devices."""
 
     data: int = -1
-    """Copies of the model, each with its part of the batch; -1: all that are left."""
+    """Copies of the model in a slice, each with its part of the batch; -1: all that
+    are left."""
     fsdp: int = 1
     """Devices that share one copy's parameters and split its batch."""
     tensor: int = 1
     """Devices that split the matrices of each layer."""
+    sequence: int = 1
+    """Devices that split the positions of each row."""
+    slices: int = 1
+    """Groups of devices joined by a slower network (TPU slices, or racks). Each is a
+    data-parallel copy of the mesh: only gradients go from one to another."""
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
     """Returns the mesh over `devices` (default: all of them).
 
     Raises:
-      ConfigError: the shape does not use every device exactly once.
+      ConfigError: the shape does not use every device exactly once, or the devices do
+        not lie in that many slices.
     """
     devices = jax.devices() if devices is None else list(devices)
-    fixed = config.fsdp * config.tensor
+    inner = (config.fsdp, config.sequence, config.tensor)
+    fixed = config.slices * math.prod(inner)
     data = len(devices) // fixed if config.data == -1 and fixed > 0 else config.data
-    shape = (data, config.fsdp, config.tensor)
-    if min(shape) < 1 or math.prod(shape) != len(devices):
-        asked = f"data={config.data}, fsdp={config.fsdp}, tensor={config.tensor}"
+    shape = (data, *inner)
+    if min(*shape, config.slices) < 1 or math.prod(shape) * config.slices != len(
+        devices
+    ):
         raise ConfigError(
-            f"a mesh of {asked} does not fit {len(devices)} device(s)",
+            f"a mesh of {_said(config)} does not fit {len(devices)} device(s)",
             where="MeshConfig",
             fix=f"choose sizes whose product is {len(devices)}; data=-1 takes the rest",
         )
     # Explicit axis types, now JAX's default, would make every model state shardings.
     auto = (AxisType.Auto,) * len(MESH_AXES)
-    return jax.make_mesh(shape, MESH_AXES, axis_types=auto, devices=devices)
+    whole = (config.slices * data, *inner)
+    found = _tpu_slices(devices)
+    if found and found != config.slices:
+        raise ConfigError(
+            f"slices={config.slices}, and these devices lie in {found} slice(s)",
+            where="MeshConfig.slices",
+            fix=f"set it to {found}",
+        )
+    if config.slices == 1:
+        return jax.make_mesh(whole, MESH_AXES, axis_types=auto, devices=devices)
+    if found:
+        across = (config.slices, *(1 for _ in inner))
+        grid = mesh_utils.create_hybrid_device_mesh(shape, across, devices=devices)
+    else:
+        # Devices come process by process, so that each slice is whole processes.
+        grid = np.array(devices).reshape(whole)
+    return Mesh(grid, MESH_AXES, axis_types=auto)
+
+
+def _said(config: MeshConfig) -> str:
+    """The mesh as a user wrote it: sizes of 1 of the rarer axes are left out."""
+    rare = [n for n in ("sequence", "slices") if getattr(config, n) != 1]
+    names = ["data", "fsdp", "tensor", *rare]
+    return ", ".join(f"{name}={getattr(config, name)}" for name in names)
+
+
+def _tpu_slices(devices: Sequence[Any]) -> int | None:
+    """How many slices TPU devices lie in; None for other devices."""
+    if devices[0].platform != "tpu":
+        return None
+    return len({getattr(device, "slice_index", 0) for device in devices})
+
+
+def laid_out(mesh: Mesh) -> AbstractContextManager[None]:
+    """What is traced in this context lays its activations out by RULES."""
+    return partitioned(mesh, RULES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -74,8 +144,13 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Sharding of a batch: its first axis over the data and fsdp axes."""
+    """Sharding of whole rows: the first axis over the data and fsdp axes."""
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+
+
+def feature_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of a training batch's features [batch, length]."""
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES, "sequence"))
 
 
 def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:
@@ -89,6 +164,36 @@ def check_batch_size(batch_size: int, microbatches: int, mesh: Mesh) -> None:
             where="batch size",
             fix=f"use a multiple of {unit}, such as "
             f"{max(unit, round(batch_size / unit) * unit)}, or another mesh",
+        )
+
+
+def check_lengths(lengths: Mapping[str, int], mesh: Mesh) -> None:
+    """Raises ConfigError unless each feature's length divides by the sequence axis.
+
+    Args:
+      lengths: feature -> positions of a row, such as {"inputs": 512}.
+      mesh: the mesh.
+    """
+    for feature, length in lengths.items():
+        if length % mesh.shape["sequence"]:
+            raise _indivisible(
+                f"feature '{feature}': {length} positions do",
+                length,
+                "sequence",
+                mesh,
+                f"feature length of '{feature}'",
+            )
+
+
+def check_heads(num_heads: int, mesh: Mesh) -> None:
+    """Raises ConfigError unless attention heads divide by the tensor axis.
+
+    Key heads need not: grouped queries whose keys are too few keep them on every
+    device of the axis.
+    """
+    if num_heads % mesh.shape["tensor"]:
+        raise _indivisible(
+            f"{num_heads} attention heads do", num_heads, "tensor", mesh, "num_heads"
         )
 
 
@@ -131,7 +236,7 @@ def _spec(
                 where=f"parameter {where}",
                 fix="add a line to RULES in flanjax/train/mesh.py",
             )
-        axis = RULES[name] if name is not None else None
+        axis = next(iter(RULES[name]), None) if name is not None else None
         if axis is not None and axis in spec:
             raise ConfigError(
                 f"two axes of {names} map to the mesh axis '{axis}'",
@@ -139,11 +244,26 @@ def _spec(
                 fix="name the axes of the parameter differently",
             )
         if axis is not None and size % mesh.shape[axis]:
-            raise ConfigError(
-                f"axis '{name}' of size {size} does not divide by "
-                f"{axis}={mesh.shape[axis]}",
-                where=f"parameter {where} {shape}",
-                fix=f"choose MeshConfig.{axis} as a divisor of {size}",
+            raise _indivisible(
+                f"axis '{name}' of size {size} does",
+                size,
+                axis,
+                mesh,
+                f"parameter {where} {shape}",
             )
         spec.append(axis)
     return PartitionSpec(*spec)
+
+
+def _indivisible(what: str, size: int, axis: str, mesh: Mesh, where: str):
+    fitting = [n for n in _divisors(mesh.size) if size % n == 0]
+    return ConfigError(
+        f"{what} not divide by {axis}={mesh.shape[axis]}",
+        where=where,
+        fix=f"on {mesh.size} devices MeshConfig.{axis} may be "
+        f"{', '.join(map(str, fitting))} for it",
+    )
+
+
+def _divisors(number: int) -> Iterable[int]:
+    return (n for n in range(1, number + 1) if number % n == 0)
