@@ -26,15 +26,17 @@ def export(args: argparse.Namespace) -> int:
 def import_(args: argparse.Namespace) -> int:
     """Reads weights of any known format and writes a Hugging Face directory."""
     from flanjax.convert.huggingface import save_huggingface
+    from flanjax.convert.place import load_params
     from flanjax.convert.weights import (
         import_context_length,
         import_vocabulary,
-        import_weights,
+        open_weights,
     )
 
     progress = Progress()
     with progress.task(f"reading {args.source}"):
-        config, params = import_weights(args.source)
+        with open_weights(args.source) as source:
+            config, params = source.config, load_params(source)
         vocabulary = import_vocabulary(args.source)
         length = import_context_length(args.source)
     with progress.task(f"writing {args.output}"):

@@ -1,52 +1,62 @@
 """Models in GGUF files: llama architecture, any quantisation `gguf` can expand.
 
-    config, params, vocabulary = load_gguf("SmolLM2-135M-Instruct.Q4_1.gguf")
-    config.num_layers, vocabulary.size     # (30, 49152)
+    with open_gguf("SmolLM2-135M-Instruct.Q4_1.gguf") as source:
+        source.config.num_layers     # 30
 
 Converters to GGUF reorder the rows of query and key matrices so that rotary pairs lie
 side by side; here they go back to Hugging Face's order, two halves of a head, as
 flanjax's decoder expects.
 """
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from flanjax.convert.names import Tree, gather, gguf_entries
+from flanjax.convert.names import Entry, gguf_entries
 from flanjax.data.gguf_tokenizer import Header, gguf_path, read_header
-from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError, nearest
 from flanjax.models.decoder import DecoderConfig
 
 
-def load_gguf(path: str | Path) -> tuple[DecoderConfig, Tree, Vocabulary]:
-    """Reads a model and its tokenizer.
+class GgufSource:
+    """A model in a GGUF file, as `flanjax.convert.weights.WeightSource` says."""
 
-    Args:
-      path: a GGUF file, or the name of a fetched one ("smollm2").
+    def __init__(self, header: Header, data: np.ndarray):
+        self.where = str(header.path)
+        self.config = read_config(header)
+        self._header = header
+        self._data = data
 
-    Returns:
-      The configuration, float32 parameters with stacked layers, and the vocabulary.
+    def entries(self) -> list[Entry]:
+        """Returns every parameter and the tensors it is made of."""
+        return gguf_entries(self.config)
 
-    Raises:
-      CheckpointError: not a whole GGUF file, another architecture, or tensors missing.
-      ConfigError: no such file, or its tokenizer cannot be read.
-      DataError: the fetched file it names is not there.
-    """
-    header = read_header(gguf_path(path))
-    config = read_config(header)
-    data = np.memmap(header.path, np.uint8, mode="r")
-    heads = {"attn_q": config.num_heads, "attn_k": config.num_kv_heads}
-
-    def read(name: str) -> np.ndarray:
-        tensor = _dequantise(header, data, name)
+    def read(self, name: str) -> np.ndarray:
+        """Returns one tensor, float32, query and key rows in Hugging Face's order."""
+        tensor = _dequantise(self._header, self._data, name)
+        heads = {"attn_q": self.config.num_heads, "attn_k": self.config.num_kv_heads}
         for part, count in heads.items():
             if name.endswith(f".{part}.weight"):
                 return unpermute(tensor, count)
         return tensor
 
-    params = gather(config, gguf_entries(config), read, str(header.path))
-    return config, params, load_vocabulary(f"gguf:{path}")
+
+@contextlib.contextmanager
+def open_gguf(path: str | Path) -> Iterator[GgufSource]:
+    """Opens a model.
+
+    Args:
+      path: a GGUF file, or the name of a fetched one ("smollm2").
+
+    Raises:
+      CheckpointError: not a whole GGUF file, or another architecture.
+      ConfigError: no such file.
+      DataError: the fetched file it names is not there.
+    """
+    header = read_header(gguf_path(path))
+    yield GgufSource(header, np.memmap(header.path, np.uint8, mode="r"))
 
 
 def read_config(header: Header) -> DecoderConfig:

@@ -1,30 +1,33 @@
 """Hugging Face directories of T5 (1.0 and 1.1) and Llama models, in and out.
 
-    config, params = load_huggingface("flan_t5_small")
+    with open_huggingface("flan_t5_small") as source:
+        source.config.num_heads     # 6
     save_huggingface("export", config, params, vocabulary)
 
 Nothing of `transformers` is imported: config.json and safetensors are read and written
 as its versions 4 and 5 do. Loading what was saved gives the same numbers, bit for bit.
 """
 
+import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from flanjax.convert.card import model_card
-from flanjax.convert.names import Tree, gather, huggingface_entries, scatter
+from flanjax.convert.names import Entry, huggingface_entries
 from flanjax.convert.tokenizer import save_tokenizer
 from flanjax.data.vocabulary import Vocabulary
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.models.decoder import DecoderConfig
 from flanjax.models.layers import stack_layers
 from flanjax.models.t5 import T5Config
+
+Tree = dict[str, Any]
 
 _WEIGHTS = "model.safetensors"
 
@@ -47,25 +50,44 @@ _IGNORED = (
 _IGNORED_SUFFIX = ".rotary_emb.inv_freq"
 
 
-def load_huggingface(directory: str | Path) -> tuple[T5Config | DecoderConfig, Tree]:
-    """Reads a model.
+class HuggingFaceSource:
+    """A model's directory, as `flanjax.convert.weights.WeightSource` says."""
+
+    def __init__(
+        self,
+        where: str,
+        config: T5Config | DecoderConfig,
+        read: Callable[[str], np.ndarray],
+    ):
+        self.where = where
+        self.config = config
+        self._read = read
+
+    def entries(self) -> list[Entry]:
+        """Returns every parameter and the tensors it is made of."""
+        return huggingface_entries(self.config)
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns one tensor, float32, its axes as the file has them."""
+        return self._read(name)
+
+
+@contextlib.contextmanager
+def open_huggingface(directory: str | Path) -> Iterator[HuggingFaceSource]:
+    """Opens a model.
 
     Args:
       directory: has config.json and model.safetensors, or its shards and their index.
 
-    Returns:
-      The configuration and float32 parameters with stacked layers.
-
     Raises:
       ConfigError: no such directory.
-      CheckpointError: a model of another kind, or tensors that are missing, left over
-        or of the wrong shape.
+      CheckpointError: a model of another kind, or tensors that are left over.
     """
     directory = Path(directory)
     facts = _config_json(directory)
-    with ExitStack() as stack:
+    where = str(directory)
+    with contextlib.ExitStack() as stack:
         names, read = _open_tensors(directory, stack)
-        where = str(directory)
         kind = facts.get("model_type")
         if kind == "t5":
             config = _t5_config(facts, names, read, where)
@@ -76,19 +98,23 @@ def load_huggingface(directory: str | Path) -> tuple[T5Config | DecoderConfig, T
                 f"model_type is '{kind}'; only 't5' and 'llama' can be read",
                 where=str(directory / "config.json"),
             )
-        entries = huggingface_entries(config)
-        params = gather(config, entries, read, where)
-    used = {name for entry in entries for name in entry.names} | set(_IGNORED)
+        source = HuggingFaceSource(where, config, read)
+        _check_names(source, names)
+        yield source
+
+
+def _check_names(source: HuggingFaceSource, names: set[str]) -> None:
+    used = {name for entry in source.entries() for name in entry.names}
+    used |= set(_IGNORED)
     # Some files keep a tied head's copy.
-    used |= {"lm_head.weight"} if config.logits_via_embedding else set()
+    used |= {"lm_head.weight"} if source.config.logits_via_embedding else set()
     left = sorted(n for n in names - used if not n.endswith(_IGNORED_SUFFIX))
     if left:
         raise CheckpointError(
             f"{len(left)} tensors have no place in the model, such as '{left[0]}'",
-            where=where,
+            where=source.where,
             fix="check that config.json belongs to these weights",
         )
-    return config, params
 
 
 def save_huggingface(
@@ -132,7 +158,7 @@ def save_huggingface(
     scratch.mkdir(parents=True)
     _write_json(scratch / "config.json", facts)
     _write_json(scratch / "generation_config.json", _generation(facts))
-    tensors = scatter(huggingface_entries(config), params)
+    tensors = _scatter(huggingface_entries(config), params)
     # transformers 4 refuses a file that does not say which framework it is for.
     save_file(tensors, scratch / _WEIGHTS, metadata={"format": "pt"})
     # It makes the file readable by its owner alone.
@@ -145,6 +171,20 @@ def save_huggingface(
         shutil.rmtree(directory)
     scratch.replace(directory)
     return directory
+
+
+def _scatter(entries: Iterable[Entry], params: Tree) -> dict[str, np.ndarray]:
+    """Returns float32 tensors by their names in the file."""
+    tensors = {}
+    for entry in entries:
+        leaf: Any = params
+        for name in entry.path:
+            leaf = leaf[name]
+        array = np.asarray(leaf, np.float32)
+        rows = array if entry.stacked else array[None]
+        for row, name in zip(rows, entry.names, strict=True):
+            tensors[name] = np.ascontiguousarray(row.T if entry.transposed else row)
+    return tensors
 
 
 def _config_json(directory: Path) -> dict[str, Any]:
@@ -162,7 +202,7 @@ def _config_json(directory: Path) -> dict[str, Any]:
 
 
 def _open_tensors(
-    directory: Path, stack: ExitStack
+    directory: Path, stack: contextlib.ExitStack
 ) -> tuple[set[str], Callable[[str], np.ndarray]]:
     """Returns the tensors' names, and a function that reads one as float32."""
     from safetensors import SafetensorError, safe_open

@@ -1,24 +1,16 @@
 """Which tensor of a file is which parameter, for each family and file format.
 
-    entries = huggingface_entries(config)
-    params = gather(config, entries, read_tensor, where="model.safetensors")
-    tensors = scatter(entries, params)     # the same tensors again
+    for entry in huggingface_entries(config):
+        entry.path, entry.names    # ("decoder", "decoder_norm", "scale"), ...
 
 Files keep one matrix a layer, (out, in); flanjax stacks layers and keeps (in, out).
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import numpy as np
-
-from flanjax.errors import CheckpointError
-from flanjax.models.build import abstract_params, build_model
 from flanjax.models.decoder import DecoderConfig
 from flanjax.models.t5 import T5Config
-
-Tree = dict[str, Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,78 +21,26 @@ class Entry:
       path: names from the root of the parameter tree.
       names: tensors in the file, one a layer where `stacked`, else one.
       stacked: the parameter has a leading layer axis.
+      transposed: the file has the other axes the other way round.
     """
 
     path: tuple[str, ...]
     names: tuple[str, ...]
     stacked: bool = False
-
-    @property
-    def transposed(self) -> bool:
-        """Whether the file has the axes the other way round."""
-        return self.path[-1] in ("kernel", "rel_embedding")
+    transposed: bool = False
 
 
-def gather(
-    config: T5Config | DecoderConfig,
-    entries: Iterable[Entry],
-    read: Callable[[str], np.ndarray],
-    where: str,
-) -> Tree:
-    """Reads a model's parameters, tensor by tensor.
-
-    Args:
-      config: the model's configuration, with scanned layers and no adapters.
-      entries: one for each parameter.
-      read: returns a tensor by name; CheckpointError where there is none.
-      where: the file, for messages.
-
-    Returns:
-      Nested dict of float32 arrays, layers stacked.
-
-    Raises:
-      CheckpointError: a tensor is missing or has another shape than the configuration
-        says.
-    """
-    shapes, _ = abstract_params(build_model(config))
-    params: Tree = {}
+def unstacked(entries: Iterable[Entry]) -> list[Entry]:
+    """Returns entries for a model whose layers are `layers_0`, `layers_1`, ..."""
+    flat = []
     for entry in entries:
-        leaf: Any = shapes
-        for name in entry.path:
-            leaf = leaf[name]
-        array = np.empty(leaf.shape, np.float32)
-        rows: Any = array if entry.stacked else array[None]
-        for row, name in zip(rows, entry.names, strict=True):
-            tensor = read(name)
-            tensor = tensor.T if entry.transposed else tensor
-            if tensor.shape != row.shape:
-                expected = row.shape[::-1] if entry.transposed else row.shape
-                found = tensor.shape[::-1] if entry.transposed else tensor.shape
-                raise CheckpointError(
-                    f"tensor '{name}' has shape {found}; the configuration says "
-                    f"{expected}",
-                    where=where,
-                )
-            row[...] = tensor
-        parent = params
-        for name in entry.path[:-1]:
-            parent = parent.setdefault(name, {})
-        parent[entry.path[-1]] = array
-    return params
-
-
-def scatter(entries: Iterable[Entry], params: Tree) -> dict[str, np.ndarray]:
-    """Returns float32 tensors by their names in the file: `gather` backwards."""
-    tensors = {}
-    for entry in entries:
-        leaf: Any = params
-        for name in entry.path:
-            leaf = leaf[name]
-        array = np.asarray(leaf, np.float32)
-        rows = array if entry.stacked else array[None]
-        for row, name in zip(rows, entry.names, strict=True):
-            tensors[name] = np.ascontiguousarray(row.T if entry.transposed else row)
-    return tensors
+        if not entry.stacked:
+            flat.append(entry)
+            continue
+        for i, name in enumerate(entry.names):
+            path = tuple(f"layers_{i}" if n == "layers" else n for n in entry.path)
+            flat.append(Entry(path, (name,), transposed=entry.transposed))
+    return flat
 
 
 def gguf_entries(config: DecoderConfig) -> list[Entry]:
@@ -147,22 +87,20 @@ def _decoder_entries(
 ) -> list[Entry]:
     embedding, norm, head = outer
     entries = [
-        Entry(("token_embedder", "embedding"), (embedding,)),
-        Entry(("decoder", "decoder_norm", "scale"), (norm,)),
+        _entry("token_embedder/embedding", embedding),
+        _entry("decoder/decoder_norm/scale", norm),
     ]
     if not config.logits_via_embedding:
-        entries.append(Entry(("decoder", "logits_dense", "kernel"), (head,)))
+        entries.append(_entry("decoder/logits_dense/kernel", head))
     return entries + _layer_entries("decoder", config.num_layers, layer, pattern)
 
 
 def _t5_entries(config: T5Config) -> list[Entry]:
     gated = len(config.mlp_activations) > 1
     branches = ("wi_0", "wi_1", "wo") if gated else ("wi", "wo")
-    entries = [Entry(("token_embedder", "embedding"), ("shared.weight",))]
+    entries = [_entry("token_embedder/embedding", "shared.weight")]
     if not config.logits_via_embedding:
-        entries.append(
-            Entry(("decoder", "logits_dense", "kernel"), ("lm_head.weight",))
-        )
+        entries.append(_entry("decoder/logits_dense/kernel", "lm_head.weight"))
     stacks = {
         "encoder": (config.num_encoder_layers, {"attention": "SelfAttention"}),
         "decoder": (
@@ -193,8 +131,8 @@ def _t5_entries(config: T5Config) -> list[Entry]:
         bias = "block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         norm = f"{stack}.final_layer_norm.weight"
         entries += [
-            Entry((stack, "relpos_bias", "rel_embedding"), (f"{stack}.{bias}",)),
-            Entry((stack, f"{stack}_norm", "scale"), (norm,)),
+            _entry(f"{stack}/relpos_bias/rel_embedding", f"{stack}.{bias}"),
+            _entry(f"{stack}/{stack}_norm/scale", norm),
         ]
         pattern = stack + ".block.{}.layer.{}.weight"
         entries += _layer_entries(stack, num_layers, layer, pattern)
@@ -205,10 +143,16 @@ def _layer_entries(
     stack: str, num_layers: int, layer: dict[str, str], pattern: str
 ) -> list[Entry]:
     return [
-        Entry(
-            (stack, "layers", *ours.split("/")),
-            tuple(pattern.format(i, theirs) for i in range(num_layers)),
+        _entry(
+            f"{stack}/layers/{ours}",
+            *(pattern.format(i, theirs) for i in range(num_layers)),
             stacked=True,
         )
         for ours, theirs in layer.items()
     ]
+
+
+def _entry(path: str, *names: str, stacked: bool = False) -> Entry:
+    parts = tuple(path.split("/"))
+    transposed = parts[-1] in ("kernel", "rel_embedding")
+    return Entry(parts, names, stacked, transposed)

@@ -13,7 +13,8 @@ import numpy as np
 
 from flanjax.config import RunConfig
 from flanjax.convert.huggingface import save_huggingface
-from flanjax.convert.weights import import_context_length, import_weights
+from flanjax.convert.place import load_params
+from flanjax.convert.weights import import_context_length, open_weights
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.models.build import abstract_params, build_model, init_params
 from flanjax.models.layers import stack_layers
@@ -72,7 +73,8 @@ def export_run(
 def _base_params(config: RunConfig) -> Any:
     """What the adapters were trained on top of, which checkpoints do not hold."""
     if config.initial_checkpoint:
-        return import_weights(config.initial_checkpoint, config.model)[1]
+        with open_weights(config.initial_checkpoint, config.model) as source:
+            return load_params(source, stacked=config.model.scan_layers)
     init_key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
     params, _ = init_params(build_model(config.model), init_key)
     return split_params(params, is_lora)[1]

@@ -1,59 +1,84 @@
-"""Weights in, from wherever they come.
+"""Weights in, from wherever they come, one tensor at a time.
 
-config, params = import_weights("gguf:smollm2")
-config, params = import_weights("flan_t5_small")    # a Hugging Face directory
+with open_weights("gguf:smollm2") as source:     # or a Hugging Face directory
+    source.config                                # DecoderConfig(vocab_size=49152, ...)
+    source.read("output_norm.weight")            # one tensor
 """
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
-from flanjax.convert.gguf import load_gguf
-from flanjax.convert.huggingface import load_huggingface
-from flanjax.convert.names import Tree
+import numpy as np
+
+from flanjax.convert.names import Entry
 from flanjax.data.gguf_tokenizer import gguf_path, read_header
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError
 from flanjax.models.decoder import DecoderConfig
-from flanjax.models.layers import unstack_layers
 from flanjax.models.t5 import T5Config
 
 # What a run may choose without changing which function the weights compute.
 _FREE_FIELDS = ("dropout_rate", "dtype", "scan_layers", "remat_policy", "lora")
-_FREE_FIELDS += ("prefix_lm",)
+_FREE_FIELDS += ("prefix_lm", "attention")
 
 
-def import_weights(
-    source: str, expected: T5Config | DecoderConfig | None = None
-) -> tuple[T5Config | DecoderConfig, Tree]:
-    """Reads a model's weights.
+class WeightSource(Protocol):
+    """A model's weights in a file; `place.py` reads parameters from it."""
+
+    @property
+    def where(self) -> str:
+        """The file or directory, for messages."""
+        ...
+
+    @property
+    def config(self) -> T5Config | DecoderConfig:
+        """The model's configuration, layers scanned, without adapters."""
+        ...
+
+    def entries(self) -> list[Entry]:
+        """Returns every parameter and the tensors it is made of."""
+        ...
+
+    def read(self, name: str) -> np.ndarray:
+        """Returns one tensor, float32, its axes as the file has them.
+
+        Raises:
+          CheckpointError: it is missing or cannot be read.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def open_weights(
+    source: str, config: T5Config | DecoderConfig | None = None
+) -> Iterator[WeightSource]:
+    """Opens a model's weights; reads no tensor yet.
 
     Args:
       source: "gguf:FILE", "gguf:smollm2" (the fetched file) or a Hugging Face
         directory.
-      expected: configuration the weights are for; its layers decide whether the
-        result is stacked, and its training choices (dropout, dtype, adapters, ...)
-        are kept.
-
-    Returns:
-      The configuration and float32 numpy parameters, without adapters.
+      config: the run's model, which the weights must be of; its training choices
+        (dropout, dtype, adapters, ...) are its own.
 
     Raises:
       CheckpointError: the weights cannot be read, or are of another model than
-        expected; names every field that differs.
+        `config`; names every field that differs.
       ConfigError: there is no such file.
       DataError: the fetched file has not been fetched.
     """
-    if source.startswith("gguf:"):
-        config, params, _ = load_gguf(source.removeprefix("gguf:"))
-    else:
-        config, params = load_huggingface(source)
-    if expected is None:
-        return config, params
-    _check_same_model(config, expected, source)
-    if not expected.scan_layers:
-        params = unstack_layers(params)
-    return expected, params
+    from flanjax.convert.gguf import open_gguf
+    from flanjax.convert.huggingface import open_huggingface
+
+    kind, _, path = source.partition(":")
+    opened = open_gguf(path) if kind == "gguf" else open_huggingface(source)
+    with opened as weights:
+        if config is not None:
+            _check_same_model(weights.config, config, source)
+        yield weights
 
 
 def import_vocabulary(source: str) -> Vocabulary | None:

@@ -18,7 +18,8 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from flanjax.config import RunConfig
-from flanjax.convert.weights import import_weights
+from flanjax.convert.place import place_params
+from flanjax.convert.weights import open_weights
 from flanjax.data.ensure import ensure_prepared
 from flanjax.data.guards import check_lengths
 from flanjax.data.layout import Layout, make_layout
@@ -283,10 +284,20 @@ def _state(
             fix="set INITIAL_CHECKPOINT_PATH back, or use another MODEL_DIR",
         )
     with progress.task(f"loading weights from {source or 'the seed'}"):
-        params = import_weights(source, config.model)[1] if source else None
-        key = jax.random.PRNGKey(config.seed)
+        params = None
+        if source:
+            shardings = state_shardings(abstract)
+            wanted = merge_params(shardings.params, shardings.frozen)
+            with open_weights(source, config.model) as weights:
+                params = place_params(weights, wanted)
         state = init_state(
-            model, optimizer, key, mesh, params=params, trainable=trainable
+            model,
+            optimizer,
+            jax.random.PRNGKey(config.seed),
+            mesh,
+            params=params,
+            take_params=True,
+            trainable=trainable,
         )
     if restored is not None:
         return restored.replace(frozen=state.frozen), extra, message

@@ -105,6 +105,7 @@ def init_state(
     mesh: Mesh,
     *,
     params: Mapping[str, Any] | None = None,
+    take_params: bool = False,
     trainable: Trainable | None = None,
 ) -> TrainState:
     """Makes a sharded state; nothing is ever whole on one device.
@@ -115,7 +116,9 @@ def init_state(
       rng: raw key (`jax.random.PRNGKey`) for initialisation and for dropout.
       mesh: where the state lies; the values do not depend on it.
       params: given values; those they lack (fresh LoRA adapters) are initialised.
-        They are copied, never donated.
+        They are copied, never donated, unless `take_params`.
+      take_params: `params` are jax.Arrays that are the state's from here on, so that a
+        model that was placed on the mesh is not there twice.
       trainable: predicate on paths of names; None trains everything.
 
     Raises:
@@ -137,7 +140,9 @@ def init_state(
     for path, value in given.items():
         # A copy of its own: steps donate it, and the caller may still need his.
         value = value.astype(wanted[path].dtype)
-        flat[path] = jax.device_put(value, wanted[path].sharding, may_alias=False)
+        flat[path] = jax.device_put(
+            value, wanted[path].sharding, may_alias=take_params
+        )
     values, frozen = split_params(unflatten(flat), trainable)
     init_optimizer = jax.jit(
         optimizer.init, out_shardings=state_shardings(abstract.opt_state)

@@ -7,10 +7,16 @@ import jax
 import numpy as np
 import pytest
 
-from flanjax.convert.gguf import load_gguf, unpermute
-from flanjax.convert.huggingface import load_huggingface
+from flanjax.convert.gguf import unpermute
+from flanjax.convert.place import load_params
+from flanjax.convert.weights import open_weights
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.errors import CheckpointError, ConfigError
+
+
+def load(path):
+    with open_weights(f"gguf:{path}") as weights:
+        return weights.config, load_params(weights)
 
 
 def assert_same(first, second):
@@ -35,9 +41,10 @@ def test_a_gguf_file_and_a_hugging_face_directory_of_one_model_are_equal(
     }
     (tmp_path / "config.json").write_text(json.dumps(facts))
     save_file(llama_tensors, tmp_path / "model.safetensors")
-    config, params, _ = load_gguf(write_gguf(llama_tensors))
+    config, params = load(write_gguf(llama_tensors))
     assert config == llama_config
-    expected_config, expected = load_huggingface(tmp_path)
+    with open_weights(str(tmp_path)) as weights:
+        expected_config, expected = weights.config, load_params(weights)
     assert config == expected_config
     assert_same(params, expected)
     query = llama_tensors["model.layers.1.self_attn.q_proj.weight"]
@@ -47,7 +54,7 @@ def test_a_gguf_file_and_a_hugging_face_directory_of_one_model_are_equal(
 
 def test_without_an_output_matrix_the_head_is_tied(write_gguf, llama_tensors):
     del llama_tensors["lm_head.weight"]
-    config, params, _ = load_gguf(write_gguf(llama_tensors))
+    config, params = load(write_gguf(llama_tensors))
     assert config.logits_via_embedding
     assert "logits_dense" not in params["decoder"]
 
@@ -169,7 +176,7 @@ def test_stored_types_give_the_numbers_their_definition_says(
     else:
         stored, values = plain(draw, 256, 256, kind)
     quantised = {"blk.1.ffn_up.weight": (stored, gguf.GGMLQuantizationType[kind])}
-    _, params, _ = load_gguf(write_gguf(llama_tensors, quantised=quantised))
+    _, params = load(write_gguf(llama_tensors, quantised=quantised))
     kernel = params["decoder"]["layers"]["mlp"]["wi_1"]["kernel"]
     np.testing.assert_allclose(kernel[1], values.T, rtol=1e-6, atol=1e-7)
     assert kernel.dtype == np.float32
@@ -201,19 +208,19 @@ def test_an_unknown_way_of_cutting_text_is_refused(write_gguf, llama_tensors):
 
 def test_another_architecture_is_refused(write_gguf, llama_tensors):
     with pytest.raises(CheckpointError, match="'falcon'.*only"):
-        load_gguf(write_gguf(llama_tensors, architecture="falcon"))
+        load(write_gguf(llama_tensors, architecture="falcon"))
 
 
 def test_a_missing_tensor_is_named(write_gguf, llama_tensors):
     del llama_tensors["model.layers.1.mlp.up_proj.weight"]
     with pytest.raises(CheckpointError, match=r"blk\.1\.ffn_up\.weight.*missing"):
-        load_gguf(write_gguf(llama_tensors))
+        load(write_gguf(llama_tensors))
 
 
 def test_a_tensor_of_another_shape_is_named(write_gguf, llama_tensors, llama_config):
     config = dataclasses.replace(llama_config, mlp_dim=128)
     with pytest.raises(CheckpointError, match=r"ffn_gate.*\(256, 256\).*\(128, 256\)"):
-        load_gguf(write_gguf(llama_tensors, config=config))
+        load(write_gguf(llama_tensors, config=config))
 
 
 @pytest.mark.parametrize("kept", [0.0, 0.002, 0.5, 0.99])
@@ -222,11 +229,11 @@ def test_a_file_cut_short_is_refused(kept, write_gguf, llama_tensors):
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
     with pytest.raises(CheckpointError, match="cannot read"):
-        load_gguf(path)
+        load(path)
 
 
 def test_a_file_that_is_no_gguf_is_refused(tmp_path):
     path = tmp_path / "model.gguf"
     path.write_bytes(b"PK\x03\x04" * 100)
     with pytest.raises(CheckpointError, match="starts with"):
-        load_gguf(path)
+        load(path)

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flanjax.convert.huggingface import load_huggingface, save_huggingface
+from flanjax.convert.huggingface import save_huggingface
+from flanjax.convert.place import load_params
+from flanjax.convert.weights import open_weights
 from flanjax.decode.sample import greedy
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.models.build import abstract_params, build_model
@@ -66,6 +68,11 @@ def drawn(config, seed=0):
     )
 
 
+def load(source):
+    with open_weights(str(source)) as weights:
+        return weights.config, load_params(weights)
+
+
 def assert_same(first, second):
     jax.tree.map(np.testing.assert_array_equal, first, second)
 
@@ -74,7 +81,7 @@ def assert_same(first, second):
 def test_saving_and_loading_changes_no_bit(name, tmp_path):
     config, params = MODELS[name], drawn(MODELS[name])
     directory = save_huggingface(tmp_path / "model", config, params)
-    loaded_config, loaded = load_huggingface(directory)
+    loaded_config, loaded = load(directory)
     assert loaded_config == config
     assert_same(loaded, params)
     again = save_huggingface(tmp_path / "again", loaded_config, loaded)
@@ -119,10 +126,10 @@ def test_sharded_weights_are_one_model(tmp_path):
         names |= dict.fromkeys(part, file)
     index = directory / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": names}))
-    assert_same(load_huggingface(directory)[1], params)
+    assert_same(load(directory)[1], params)
     (directory / "model-00001-of-00003.safetensors").unlink()
     with pytest.raises(CheckpointError, match="model-00001-of-00003"):
-        load_huggingface(directory)
+        load(directory)
 
 
 def test_bfloat16_weights_become_float32(tmp_path):
@@ -132,7 +139,7 @@ def test_bfloat16_weights_become_float32(tmp_path):
     file = directory / "model.safetensors"
     tensors = {n: t.astype(jnp.bfloat16) for n, t in load_file(file).items()}
     save_file(tensors, file)
-    _, params = load_huggingface(directory)
+    _, params = load(directory)
     embedding = params["token_embedder"]["embedding"]
     assert embedding.dtype == np.float32
     expected = tensors["model.embed_tokens.weight"].astype(np.float32)
@@ -162,29 +169,29 @@ def edited(tmp_path, config, **changes):
 )
 def test_weights_of_another_model_are_refused(config, changes, message, tmp_path):
     with pytest.raises(CheckpointError, match=message):
-        load_huggingface(edited(tmp_path, config, **changes))
+        load(edited(tmp_path, config, **changes))
 
 
 def test_the_config_files_of_transformers_4_are_read(tmp_path):
     changes = {"rope_parameters": None, "rope_theta": 1e5, "head_dim": 6}
-    config, _ = load_huggingface(edited(tmp_path, LLAMA, **changes))
+    config, _ = load(edited(tmp_path, LLAMA, **changes))
     assert config == LLAMA
 
 
 def test_a_directory_without_weights_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"config\.json"):
-        load_huggingface(tmp_path)
+        load(tmp_path)
     (tmp_path / "config.json").write_text('{"model_type": "t5"}')
     (tmp_path / "pytorch_model.bin").touch()
     with pytest.raises(CheckpointError, match=r"no model\.safetensors"):
-        load_huggingface(tmp_path)
+        load(tmp_path)
 
 
 def test_an_export_replaces_an_export_and_nothing_else(tmp_path):
     directory = save_huggingface(tmp_path / "model", LLAMA, drawn(LLAMA))
     params = drawn(LLAMA, seed=1)
     save_huggingface(directory, LLAMA, params)
-    assert_same(load_huggingface(directory)[1], params)
+    assert_same(load(directory)[1], params)
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter_1.tex").touch()
@@ -224,7 +231,7 @@ def golden_batch(config, reference):
 @pytest.mark.parametrize("name", GOLDEN)
 def test_logits_loss_and_greedy_text_are_those_of_transformers(name, shared):
     directory = shared / "golden" / name
-    config, params = load_huggingface(directory)
+    config, params = load(directory)
     reference = dict(np.load(directory / "reference.npz"))
     batch, counted = golden_batch(config, reference)
     # In float64: hf_t5_v1_1 turns the rounding of float32, in whichever order sums
@@ -260,9 +267,9 @@ def test_a_recorded_directory_survives_load_export_load(name, shared, tmp_path):
     from safetensors.numpy import load_file
 
     source = shared / "golden" / name
-    config, params = load_huggingface(source)
+    config, params = load(source)
     export = save_huggingface(tmp_path / "export", config, params)
-    again_config, again = load_huggingface(export)
+    again_config, again = load(export)
     assert again_config == config
     assert_same(again, params)
     before = load_file(source / "model.safetensors")

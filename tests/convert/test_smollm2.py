@@ -7,15 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flanjax.convert.gguf import load_gguf
-from flanjax.convert.huggingface import load_huggingface, save_huggingface
-from flanjax.convert.weights import import_vocabulary
+from flanjax.convert.huggingface import save_huggingface
+from flanjax.convert.place import load_params
+from flanjax.convert.weights import import_vocabulary, open_weights
 from flanjax.data.fetch import fetched_path
+from flanjax.data.vocabulary import load_vocabulary
 from flanjax.decode.sample import greedy
 from flanjax.errors import DataError
 from flanjax.models.build import build_model
 
 pytestmark = pytest.mark.slow
+
+
+def load(source):
+    with open_weights(str(source)) as weights:
+        return weights.config, load_params(weights)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +30,8 @@ def smollm2():
         path = fetched_path("smollm2")
     except DataError as error:
         pytest.skip(str(error))
-    return load_gguf(path)
+    config, params = load(f"gguf:{path}")
+    return config, params, load_vocabulary(f"gguf:{path}")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +77,7 @@ def test_greedy_text_is_the_recorded_one(smollm2, golden, prompts):
 def test_the_model_survives_export_and_loading(smollm2, tmp_path):
     config, params, vocabulary = smollm2
     export = save_huggingface(tmp_path / "export", config, params, vocabulary)
-    loaded_config, loaded = load_huggingface(export)
+    loaded_config, loaded = load(export)
     assert loaded_config == config
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     restored = import_vocabulary(str(export))

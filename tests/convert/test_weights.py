@@ -7,15 +7,21 @@ import numpy as np
 import pytest
 
 from flanjax.convert.huggingface import save_huggingface
+from flanjax.convert.place import load_params
 from flanjax.convert.weights import (
     import_context_length,
     import_vocabulary,
-    import_weights,
+    open_weights,
 )
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.errors import CheckpointError
 from flanjax.models.lora import LoraConfig
 from flanjax.models.t5 import T5Config
+
+
+def load(source, config=None, **how):
+    with open_weights(str(source), config) as weights:
+        return weights.config, load_params(weights, **how)
 
 
 @pytest.fixture
@@ -27,16 +33,15 @@ def test_training_choices_are_the_runs_and_sizes_the_weights(source, llama_confi
     wanted = dataclasses.replace(
         llama_config, dropout_rate=0.1, dtype="bfloat16", lora=LoraConfig(rank=4)
     )
-    config, params = import_weights(source, wanted)
-    assert config == wanted
-    _, stacked = import_weights(source)
+    config, params = load(source, wanted)
+    assert config == llama_config
+    _, stacked = load(source)
     jax.tree.map(np.testing.assert_array_equal, params, stacked)
 
 
-def test_a_model_without_scanned_layers_gets_one_tree_a_layer(source, llama_config):
-    wanted = dataclasses.replace(llama_config, scan_layers=False)
-    _, params = import_weights(source, wanted)
-    _, stacked = import_weights(source)
+def test_layers_can_be_read_into_one_tree_each(source):
+    _, params = load(source, stacked=False)
+    _, stacked = load(source)
     np.testing.assert_array_equal(
         params["decoder"]["layers_1"]["mlp"]["wo"]["kernel"],
         stacked["decoder"]["layers"]["mlp"]["wo"]["kernel"][1],
@@ -47,17 +52,17 @@ def test_every_field_that_differs_is_named(source, llama_config):
     other = dataclasses.replace(llama_config, num_layers=3, rope_base=1e4)
     message = "num_layers is 2, the run has 3; rope_base is 50000.0, the run has 10000"
     with pytest.raises(CheckpointError, match=message):
-        import_weights(source, other)
+        load(source, other)
 
 
 def test_weights_of_another_family_are_refused(source):
     t5 = T5Config(300, 256, 4, 64, 256, 2, 2)
     with pytest.raises(CheckpointError, match="DecoderConfig.*T5Config"):
-        import_weights(source, t5)
+        load(source, t5)
 
 
 def test_an_exported_model_brings_its_vocabulary(source, tmp_path):
-    config, params = import_weights(source)
+    config, params = load(source)
     vocabulary = import_vocabulary(source)
     export = save_huggingface(
         tmp_path / "export", config, params, vocabulary, context_length=512
@@ -76,7 +81,7 @@ def test_an_exported_model_brings_its_vocabulary(source, tmp_path):
 
 
 def test_bytes_and_sentencepiece_are_found_again(source, tmp_path, shared):
-    config, params = import_weights(source)
+    config, params = load(source)
     model = shared / "data/tokenizer/seqio_test_sentencepiece.model"
     for spec in ("bytes", f"sentencepiece:{model}"):
         vocabulary = load_vocabulary(spec)
