@@ -16,8 +16,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from flanjax.models.layers import Dense, Initializer, at_least_float32, parameter
+from flanjax.models.layers import (
+    BLOCK,
+    STREAM,
+    Dense,
+    Initializer,
+    at_least_float32,
+    parameter,
+)
+from flanjax.models.partitioning import at_use, constrain
 from flanjax.models.rotary import rotate
+
+# Names of the axes of queries, and of keys and values.
+HEADS = ("batch", "length", "activation_heads", "activation_kv")
+KEYS = ("batch", "activation_heads", "keys", "activation_kv")
 
 MASKED = -1e10  # T5X's value; exp of it is exactly 0 in float32.
 
@@ -51,7 +63,7 @@ def segment_mask(
             inside = bidirectional > 0
             order = order | (inside[:, :, None] & inside[:, None, :])
         mask &= order
-    return mask[:, None]
+    return constrain(mask[:, None], ("batch", None, "length", "keys"))
 
 
 def relative_position_bucket(
@@ -119,7 +131,7 @@ class RelativePositionBias(nn.Module):
         init = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
         shape = (config.num_heads, config.relpos_buckets)
         axes = ("heads", "relpos_buckets")
-        table = parameter(self, "rel_embedding", init, shape, axes)
+        table = at_use(parameter(self, "rel_embedding", init, shape, axes), axes)
 
         def buckets(relative_position):
             return relative_position_bucket(
@@ -131,9 +143,8 @@ class RelativePositionBias(nn.Module):
 
         if distance is not None:
             by_distance = jnp.take(table, buckets(-np.arange(key_length)), axis=1)
-            return jnp.take(by_distance, jnp.maximum(distance, 0), axis=1).swapaxes(
-                0, 1
-            )
+            found = jnp.take(by_distance, jnp.maximum(distance, 0), axis=1)
+            return found.swapaxes(0, 1)
         queries = query_length if index is None else key_length
         found = buckets(np.arange(key_length)[None, :] - np.arange(queries)[:, None])
         if index is not None:
@@ -240,7 +251,8 @@ class Attention(nn.Module):
             dense = Dense(features, axes, config, init, use_bias=use_bias, name=name)
             return dense(inputs).reshape(*inputs.shape[:-1], count, config.head_dim)
 
-        query = project("query", x, heads, self.query_init)
+        x = constrain(x, BLOCK)
+        query = constrain(project("query", x, heads, self.query_init), HEADS)
         if rotary is not None:
             query = rotate(query, rotary)
         if config.scale_attention:
@@ -249,10 +261,12 @@ class Attention(nn.Module):
             assert cache is not None
             key, value = cache["key"], cache["value"]
         else:
+            source = constrain(source, BLOCK)
             key = project("key", source, kv_heads, self.kernel_init)
             value = project("value", source, kv_heads, self.kernel_init)
             key = rotate(key, rotary) if rotary is not None else key
-            key, value = key.swapaxes(1, 2), value.swapaxes(1, 2)
+            key = constrain(key.swapaxes(1, 2), KEYS)
+            value = constrain(value.swapaxes(1, 2), KEYS)
             if index is not None:
                 assert cache is not None
                 write = jax.lax.dynamic_update_slice_in_dim
@@ -262,7 +276,9 @@ class Attention(nn.Module):
         if config.dropout_rate and not self.deterministic:
             drop = nn.Dropout(config.dropout_rate, (-2,), deterministic=False)
         mixed = dot_product_attention(query, key, value, mask, bias, drop)
+        mixed = constrain(mixed, HEADS)
         mixed = mixed.reshape(*x.shape[:-1], heads * config.head_dim)
         axes = ("joined_kv", "embed")
         out = Dense(x.shape[-1], axes, config, self.kernel_init, name="out")
-        return out(mixed), None if cache is None else {"key": key, "value": value}
+        mixed = constrain(out(mixed), STREAM)
+        return mixed, None if cache is None else {"key": key, "value": value}
