@@ -1,7 +1,8 @@
-"""One training step and one evaluation step, pure and compiled with shardings.
+"""One training step, pure and compiled with shardings.
 
     train_step = make_train_step(model, optimizer, loss_config, mesh, shardings)
     state, metrics = train_step(state, batch)       # the old state is donated
+    train_step.lower(abstract_state, abstract_batch).compile().memory_analysis()
 
 Microbatches are parts of one batch: losses and gradients are summed over them and
 divided once, by the weight of the whole batch, so their number changes no result.
@@ -16,12 +17,35 @@ import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flanjax.models.loss import LossConfig, loss_and_metrics, normalizer
-from flanjax.train.mesh import BATCH_AXES, batch_sharding, replicated
+from flanjax.train.mesh import feature_sharding, laid_out, replicated
+from flanjax.train.monitor import group_norms
 from flanjax.train.optim import Optimizer
 from flanjax.train.state import TrainState, merge_params
 
 Batch = Mapping[str, jax.Array]
 Metrics = dict[str, jax.Array]
+
+
+class TrainStep:
+    """The compiled step: `new_state, metrics = train_step(state, batch)`."""
+
+    def __init__(self, compiled: Any):
+        self._compiled = compiled
+
+    def __call__(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        """Takes one step; donates the state, not its frozen parameters."""
+        changing, frozen = state.replace(frozen={}), state.frozen
+        new, metrics = self._compiled(changing, frozen, dict(batch))
+        return new.replace(frozen=frozen), metrics
+
+    def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
+        """Traces and lowers the step for abstract or real arguments; runs nothing."""
+        return self._compiled.lower(state.replace(frozen={}), state.frozen, dict(batch))
+
+    @property
+    def compiles(self) -> int:
+        """How many programs were compiled; more than one means that shapes changed."""
+        return self._compiled._cache_size()
 
 
 def make_train_step(
@@ -32,7 +56,8 @@ def make_train_step(
     shardings: TrainState,
     *,
     microbatches: int = 1,
-) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    norms: bool = False,
+) -> TrainStep:
     """Compiles (state, batch) -> (state, metrics).
 
     Args:
@@ -43,6 +68,8 @@ def make_train_step(
       shardings: of the state, as `state_shardings` gives them.
       microbatches: parts the batch is processed in; `check_batch_size` says whether
         the batch divides.
+      norms: also give `grad_norm/<group>` and `param_norm/<group>`, of the gradients
+        before clipping and of the parameters before the update.
 
     Returns:
       A function that donates the state (not its frozen parameters). A step whose loss
@@ -51,8 +78,8 @@ def make_train_step(
       the loss has it, not divided), weight_sum, accuracy, grad_norm (before clipping),
       learning_rate and skipped (0 or 1).
     """
-    rows = NamedSharding(mesh, PartitionSpec(None, BATCH_AXES))
-    drops = model.config.dropout_rate > 0
+    stored = shardings.params
+    drops = max(model.config.dropout_rate, model.config.lora.dropout) > 0
 
     def gradient(params: Any, frozen: Any, part: Batch, rng: jax.Array):
         """Sums of one microbatch (the loss among them) and gradients of the loss."""
@@ -66,10 +93,12 @@ def make_train_step(
                 dropout_rng=rng if drops else None,
             )
 
-        (loss_sum, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        with laid_out(mesh):
+            (loss_sum, sums), grads = jax.value_and_grad(loss, has_aux=True)(params)
+        grads = jax.lax.with_sharding_constraint(grads, stored)
         return sums | {"loss_sum": loss_sum}, grads
 
-    accumulate = _accumulated(gradient, microbatches, rows)
+    accumulate = _accumulated(gradient, microbatches, feature_sharding(mesh))
 
     def step(state: TrainState, frozen: Any, batch: Batch):
         rng = jax.random.fold_in(state.rng, state.step)
@@ -78,51 +107,37 @@ def make_train_step(
         # A batch without any target has sums of zero, which should stay zero.
         divisor = jnp.where(divisor == 0, 1.0, divisor)
         grads = jax.tree.map(lambda g: g / divisor, grads)
-        return _update(optimizer, state, sums, grads)
+        new, metrics = _update(optimizer, state, sums, grads)
+        if norms:
+            metrics |= group_norms(grads, "grad_norm")
+            metrics |= group_norms(state.params, "param_norm")
+        return new, metrics
 
     changing = shardings.replace(frozen={})
-    compiled = jax.jit(
-        step,
-        in_shardings=(changing, shardings.frozen, batch_sharding(mesh)),
-        out_shardings=(changing, replicated(mesh)),
-        donate_argnums=0,
+    return TrainStep(
+        jax.jit(
+            step,
+            in_shardings=(changing, shardings.frozen, feature_sharding(mesh)),
+            out_shardings=(changing, replicated(mesh)),
+            donate_argnums=0,
+        )
     )
-
-    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        new, metrics = compiled(state.replace(frozen={}), state.frozen, dict(batch))
-        return new.replace(frozen=state.frozen), metrics
-
-    return train_step
-
-
-def make_eval_step(
-    model: Any, loss_config: LossConfig
-) -> Callable[[Any, Batch], dict[str, jax.Array]]:
-    """Compiles (params, batch) -> sums to add over batches, without dropout.
-
-    `loss_sum / sequences` is the mean loss and `correct / weight_sum` the accuracy.
-    """
-
-    @jax.jit
-    def eval_step(params: Any, batch: Batch) -> dict[str, jax.Array]:
-        loss_sum, sums = loss_and_metrics(model, params, batch, loss_config)
-        return sums | {"loss_sum": loss_sum}
-
-    return eval_step
 
 
 def _accumulated(
-    gradient: Callable[..., tuple[Metrics, Any]], count: int, rows: NamedSharding
+    gradient: Callable[..., tuple[Metrics, Any]], count: int, whole: NamedSharding
 ) -> Callable[..., tuple[Metrics, Any]]:
     """As `gradient`, with the batch in `count` parts whose results are added up."""
     if count == 1:
         return gradient
 
+    sharding = NamedSharding(whole.mesh, PartitionSpec(None, *whole.spec))
+
     def accumulate(params: Any, frozen: Any, batch: Batch, rng: jax.Array):
         def add(total: Any, part: tuple[Batch, jax.Array]):
             return jax.tree.map(jnp.add, total, gradient(params, frozen, *part)), None
 
-        parts = {k: _parts(x, count, rows) for k, x in batch.items()}
+        parts = {k: _parts(x, count, sharding) for k, x in batch.items()}
         scanned = (parts, jax.random.split(rng, count))
         first = jax.tree.map(lambda x: x[0], scanned)
         shapes = jax.eval_shape(gradient, params, frozen, *first)

@@ -15,7 +15,7 @@ from flanjax.train.mesh import (
 
 def test_data_takes_the_devices_that_are_left():
     mesh = make_mesh(MeshConfig(fsdp=2, tensor=2))
-    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "tensor": 2}
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 2}
 
 
 @pytest.mark.parametrize("shape", [(3, 1, 1), (-1, 3, 1), (-1, 0, 1), (16, 1, 1)])

@@ -11,7 +11,7 @@ from flanjax.models.lora import LoraConfig, is_lora
 from flanjax.models.loss import LossConfig
 from flanjax.train.mesh import MeshConfig, make_mesh
 from flanjax.train.state import abstract_state, merge_params, state_shardings
-from flanjax.train.step import make_eval_step, make_train_step
+from flanjax.train.step import make_train_step
 
 MEAN = LossConfig(normalizer="num_real_target_tokens")
 
@@ -124,12 +124,9 @@ def test_lora_trains_adapters_and_leaves_the_frozen_weights_in_place(
 
 
 @pytest.mark.parametrize("family", ["decoder"], indirect=True)
-def test_dropout_depends_on_the_step_and_is_off_in_evaluation(model, batch, make_state):
+def test_dropout_depends_on_the_step(model, batch, make_state):
     model = build_model(dataclasses.replace(model.config, dropout_rate=0.3))
-    optimizer, state = make_state(model=model)
-    evaluate = make_eval_step(model, MEAN)
-    sums = [evaluate(state.params, batch) for _ in range(2)]
-    assert sums[0]["loss_sum"] == sums[1]["loss_sum"]
+    optimizer, _ = make_state(model=model)
     step = compiled(model, optimizer, one_device())
     losses = set()
     for number in (0, 1, 0):
