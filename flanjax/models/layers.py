@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flanjax.errors import ConfigError, nearest
+from flanjax.models.partitioning import at_use, constrain
 
 Initializer = Callable[..., jax.Array]
 
@@ -30,6 +31,10 @@ REMAT_POLICIES = {
     "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
     "full": jax.checkpoint_policies.nothing_saveable,
 }
+
+# Activations between blocks, and where a block computes with every position it has.
+STREAM = ("batch", "stream_length", "activation_embed")
+BLOCK = ("batch", "length", "activation_embed")
 
 FAN_IN = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -115,7 +120,8 @@ class Dense(nn.Module):
         inputs = inputs.astype(dtype)
 
         def weight(name, init, shape, axes):
-            return parameter(self, name, init, shape, axes).astype(dtype)
+            # Gathered after the cast: half the bytes where activations are bfloat16.
+            return at_use(parameter(self, name, init, shape, axes).astype(dtype), axes)
 
         width = inputs.shape[-1]
         kernel = weight("kernel", self.kernel_init, (width, self.features), self.axes)
@@ -143,7 +149,7 @@ class RMSNorm(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps [..., embed] to [..., embed]."""
         ones, shape = nn.initializers.ones, (inputs.shape[-1],)
-        scale = parameter(self, "scale", ones, shape, ("embed",))
+        scale = at_use(parameter(self, "scale", ones, shape, ("embed",)), ("embed",))
         x = inputs.astype(at_least_float32(inputs.dtype))
         mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
         x = x * jax.lax.rsqrt(mean_square + self.config.norm_epsilon)
@@ -164,11 +170,12 @@ class Embed(nn.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Maps token ids [...] to vectors [..., embed]."""
-        return jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+        embedded = jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
+        return constrain(embedded, STREAM) if embedded.ndim == 3 else embedded
 
     def attend(self, hidden: jax.Array) -> jax.Array:
         """Maps [..., embed] to float32 logits [..., vocab]."""
-        table = self.embedding.astype(self.config.dtype)
+        table = at_use(self.embedding.astype(self.config.dtype), ("vocab", "embed"))
         return jnp.einsum(
             "...d,vd->...v",
             hidden,
@@ -188,7 +195,7 @@ class Mlp(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps [batch, length, embed] to the same shape."""
         names = self.config.mlp_activations
-        x = None
+        inputs, x = constrain(inputs, BLOCK), None
         for i, activation in enumerate(names):
             name = "wi" if len(names) == 1 else f"wi_{i}"
             branch = Dense(
@@ -200,10 +207,12 @@ class Mlp(nn.Module):
             )(inputs)
             branch = ACTIVATIONS[activation](branch)
             x = branch if x is None else x * branch
+        x = constrain(x, ("batch", "length", "activation_mlp"))
         x = dropout(self.config, self.deterministic)(x)
         width = inputs.shape[-1]
         axes = ("mlp", "embed")
-        return Dense(width, axes, self.config, self.kernel_init, name="wo")(x)
+        x = Dense(width, axes, self.config, self.kernel_init, name="wo")(x)
+        return constrain(x, STREAM)
 
 
 def dropout(config: Any, deterministic: bool) -> nn.Dropout:
