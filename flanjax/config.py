@@ -90,6 +90,8 @@ class RunConfig:
       train_steps: optimiser steps of this run (T5X counts pre-training too).
       initial_checkpoint: where weights come from: None (fresh), a Hugging Face
         directory, "gguf:FILE", or "gguf:smollm2" for the fetched model.
+      freeze: parameters that are not trained: regular expressions for the ends of
+        their paths, such as "encoder/.*" or "token_embedder/embedding".
       microbatches: parts a batch is split into to save memory; results do not change.
       seed: initialisation, dropout and data order.
       eval_period: evaluate before the first step and every so many steps.
@@ -110,6 +112,7 @@ class RunConfig:
     monitor: MonitorConfig
     train_steps: int
     initial_checkpoint: str | None = None
+    freeze: Sequence[str] = ()
     microbatches: int = 1
     seed: int = 0
     eval_period: int = 1000

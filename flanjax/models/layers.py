@@ -136,7 +136,10 @@ class Dense(nn.Module):
             b = weight(
                 "lora_b", nn.initializers.zeros, b_shape, ("lora_rank", self.axes[1])
             )
-            outputs += matmul(matmul(inputs, a), b * lora.scale)
+            # Dropout has a key in training steps alone, so evaluation drops nothing.
+            keep_all = not self.has_rng("dropout")
+            adapted = nn.Dropout(lora.dropout, deterministic=keep_all)(inputs)
+            outputs += matmul(matmul(adapted, a), b * lora.scale)
         return outputs
 
 

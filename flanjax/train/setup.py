@@ -42,6 +42,7 @@ from flanjax.train.optim import Optimizer, make_optimizer
 from flanjax.train.peak import peak_flops
 from flanjax.train.rundir import RunDir, read_json
 from flanjax.train.state import (
+    Trainable,
     TrainState,
     abstract_state,
     init_state,
@@ -49,6 +50,7 @@ from flanjax.train.state import (
     state_shardings,
 )
 from flanjax.train.step import make_train_step
+from flanjax.train.trainable import trainable
 
 _LISTED_TASKS = 10
 
@@ -137,11 +139,11 @@ def set_up(
         mesh = make_mesh(config.mesh)
         peak = peak_flops(list(mesh.devices.flat))
     check_batch_size(config.data.batch_size, config.microbatches, mesh)
-    trainable = is_lora if config.model.lora.rank else None
+    trained = trainable(config)
     optimizer = make_optimizer(config.optimizer, abstract_params(model)[1])
     checkpointer = Checkpointer(run_dir.path / "checkpoints", config.checkpoint)
     state, extra, message = _state(
-        config, model, optimizer, mesh, trainable, checkpointer, progress
+        config, model, optimizer, mesh, trained, checkpointer, progress
     )
     progress.line(message)
     if extra:
@@ -172,7 +174,7 @@ def set_up(
         ),
         place=functools.partial(_place, batch_sharding(mesh)),
         flops=functools.partial(
-            step_flops, model, context=_context(layout), trainable=trainable
+            step_flops, model, context=_context(layout), trainable=trained
         ),
         peak=peak,
         facts=_facts(config, model, mesh, peak, message),
@@ -261,7 +263,7 @@ def _state(
     model: Any,
     optimizer: Optimizer,
     mesh: Any,
-    trainable: Any,
+    trained: Trainable | None,
     checkpointer: Checkpointer,
     progress: Progress,
 ) -> tuple[TrainState, dict[str, Any], str]:
@@ -269,7 +271,7 @@ def _state(
 
     Frozen parameters are not in checkpoints: they come from the initial weights again.
     """
-    abstract = abstract_state(model, optimizer, mesh, trainable)
+    abstract = abstract_state(model, optimizer, mesh, trained)
     restored, extra, message = None, {}, ""
     if checkpointer.latest_step() is not None:
         with progress.task("restoring"):
@@ -297,7 +299,7 @@ def _state(
             mesh,
             params=params,
             take_params=True,
-            trainable=trainable,
+            trainable=trained,
         )
     if restored is not None:
         return restored.replace(frozen=state.frozen), extra, message
@@ -359,7 +361,7 @@ def _facts(
 ) -> dict[str, Any]:
     shapes: dict[tuple[str, ...], Any] = flatten_dict(abstract_params(model)[0])
     counts = {path: int(np.prod(x.shape, dtype=np.int64)) for path, x in shapes.items()}
-    trained = is_lora if config.model.lora.rank else lambda path: True
+    trained = trainable(config) or (lambda path: True)
     devices = list(mesh.devices.flat)
     return {
         "model": json.loads(json.dumps(dataclasses.asdict(config.model), default=str)),
