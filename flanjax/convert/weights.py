@@ -59,8 +59,8 @@ def open_weights(
     """Opens a model's weights; reads no tensor yet.
 
     Args:
-      source: "gguf:FILE", "gguf:smollm2" (the fetched file) or a Hugging Face
-        directory.
+      source: "gguf:FILE", "gguf:smollm2" (the fetched file), "t5x:DIRECTORY" or a
+        Hugging Face directory.
       config: the run's model, which the weights must be of; its training choices
         (dropout, dtype, adapters, ...) are its own.
 
@@ -72,9 +72,15 @@ def open_weights(
     """
     from flanjax.convert.gguf import open_gguf
     from flanjax.convert.huggingface import open_huggingface
+    from flanjax.convert.t5x import open_t5x
 
     kind, _, path = source.partition(":")
-    opened = open_gguf(path) if kind == "gguf" else open_huggingface(source)
+    if kind == "gguf":
+        opened = open_gguf(path)
+    elif kind == "t5x":
+        opened = open_t5x(path, config)
+    else:
+        opened = open_huggingface(source)
     with opened as weights:
         if config is not None:
             _check_same_model(weights.config, config, source)
@@ -89,6 +95,8 @@ def import_vocabulary(source: str) -> Vocabulary | None:
     """
     if source.startswith("gguf:"):
         return load_vocabulary(source)
+    if source.startswith("t5x:"):
+        return None
     directory = Path(source)
     if (directory / "tokenizer.json").is_file():
         return load_vocabulary(f"tokenizer:{directory}")
@@ -105,6 +113,8 @@ def import_context_length(source: str) -> int | None:
     if source.startswith("gguf:"):
         header = read_header(gguf_path(source.removeprefix("gguf:")))
         return header.metadata.get("llama.context_length")
+    if source.startswith("t5x:"):
+        return None
     text = (Path(source) / "config.json").read_text(encoding="utf-8")
     return json.loads(text).get("max_position_embeddings")
 
