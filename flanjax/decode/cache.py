@@ -144,6 +144,44 @@ def extend(
     return state, hidden
 
 
+def repeat_rows(state: DecodeState, count: int) -> DecodeState:
+    """Puts `count` copies of each row one behind the other."""
+    repeat = lambda x, axis=0: jnp.repeat(x, count, axis)  # noqa: E731
+    return dataclasses.replace(
+        state,
+        cache=jax.tree.map(lambda x: repeat(x, _rows_axis(state.cache)), state.cache),
+        positions=repeat(state.positions),
+        visible=repeat(state.visible),
+        cross_mask=None if state.cross_mask is None else repeat(state.cross_mask),
+    )
+
+
+def take_rows(state: DecodeState, rows: jax.Array) -> DecodeState:
+    """Gives each row the text of another, for beams that change places.
+
+    Args:
+      state: of a scanned or of an unstacked model.
+      rows: int [batch], for each row the one it goes on from, which must have the same
+        prompt and as many tokens: only keys and values of new tokens are moved.
+    """
+
+    def take(layer: Any) -> Any:
+        if "cross" in layer:
+            return layer | {"self": take(layer["self"])}
+        axis = _rows_axis(state.cache)
+        return jax.tree.map(lambda x: jnp.take(x, rows, axis), layer)
+
+    if isinstance(state.cache, tuple):
+        moved: Any = tuple(map(take, state.cache))
+    else:
+        moved = take(state.cache)
+    return dataclasses.replace(state, cache=moved)
+
+
+def _rows_axis(cache: Any) -> int:
+    return 0 if isinstance(cache, tuple) else 1
+
+
 def unstacked_model(model: Any) -> Any:
     """The same model with its layers written out, for `unstack_layers(params)`.
 

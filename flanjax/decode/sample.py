@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from flanjax.decode import cache
+from flanjax.decode.score import chosen_log_probability
 from flanjax.models.layers import unstack_layers
 
 Params = Mapping[str, Any]
@@ -28,6 +29,7 @@ def greedy(
     eos_id: int,
     *,
     forced: jax.Array | None = None,
+    limits: jax.Array | None = None,
     unstacked: Params | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Takes the most probable token, again and again.
@@ -40,6 +42,8 @@ def greedy(
       eos_id: a row ends with this token.
       forced: int [batch, max_decode_tokens]; where not 0, that token is taken and not
         scored.
+      limits: int [batch], how many tokens each row may get, where that is less than
+        max_decode_tokens.
       unstacked: `unstack_layers(params)`, made once by a caller who decodes many
         batches with the same scanned parameters; saves making it here.
 
@@ -54,7 +58,8 @@ def greedy(
     if model.config.scan_layers:
         model = cache.unstacked_model(model)
         params = unstack_layers(params) if unstacked is None else unstacked
-    return greedy_from(model, params, state, logits, forced, eos_id, max_decode_tokens)
+    limit = max_decode_tokens if limits is None else limits
+    return greedy_from(model, params, state, logits, forced, eos_id, limit)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 3))
@@ -83,7 +88,7 @@ def greedy_from(
     logits: jax.Array,
     forced: jax.Array,
     eos_id: int,
-    limit: int,
+    limit: int | jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
     """The loop of `greedy`, from where `start` stands.
 
@@ -94,24 +99,24 @@ def greedy_from(
       logits: float32 [batch, vocab] from `start`.
       forced: int [batch, tokens], see `greedy`; gives the shape of the result.
       eos_id: a row ends with this token.
-      limit: stop after that many tokens; another limit compiles nothing.
+      limit: rows end after that many tokens, one number or int [batch]; another
+        limit compiles nothing.
 
     Returns:
       As `greedy`.
     """
 
     def choose(t, logits, finished, scores):
-        log_probability = jax.nn.log_softmax(logits)
         best = jnp.argmax(logits, axis=-1).astype(jnp.int32)
-        score = jnp.take_along_axis(log_probability, best[:, None], axis=-1)[:, 0]
+        score = chosen_log_probability(logits, best)
         given = forced[:, t]
         token = jnp.where(finished, 0, jnp.where(given > 0, given, best))
         scores += jnp.where(finished | (given > 0), 0.0, score)
-        return token, finished | (token == eos_id), scores
+        return token, finished | (token == eos_id) | (t + 1 >= limit), scores
 
     def unfinished(carry):
         t, _, _, _, finished, _ = carry
-        return (t < jnp.minimum(limit, forced.shape[1])) & ~jnp.all(finished)
+        return (t < forced.shape[1]) & ~jnp.all(finished)
 
     def body(carry):
         t, state, token, tokens, finished, scores = carry

@@ -57,6 +57,8 @@ class T5Config:
         (all but matrix products) or "full".
       relpos_buckets: distance buckets of the relative-position bias.
       relpos_max_distance: distances from here on share a bucket.
+      relpos_per_layer: every layer has a bias of its own, as in T5X's scanned network;
+        else all layers of a stack share one, as in T5.
       norm_epsilon: added to the mean square in norms.
       lora: low-rank adapters.
     """
@@ -76,6 +78,7 @@ class T5Config:
     remat_policy: str = "none"
     relpos_buckets: int = 32
     relpos_max_distance: int = 128
+    relpos_per_layer: bool = False
     norm_epsilon: float = 1e-6
     lora: LoraConfig = LoraConfig()
 
@@ -100,7 +103,8 @@ class Shared:
 
     Attributes:
       mask: self-attention, bool [batch, 1, q, k].
-      bias: relative-position bias [heads, q, k]; the stack fills it in.
+      bias: relative-position bias [heads, q, k]; the stack fills it in, unless every
+        layer has its own.
       encoded: encoder output [batch, inputs, embed]; None in the encoder, and while
         decoding once its keys and values are in the cache.
       cross_mask: bool [batch, 1, q, inputs].
@@ -122,6 +126,16 @@ def _attention(config: T5Config, deterministic: bool, name: str) -> Attention:
     return Attention(config, deterministic, kernel_init, query_init, name=name)
 
 
+def _bias(
+    config: T5Config, bidirectional: bool, queries: int, shared: Shared
+) -> jax.Array | None:
+    """The bias that all layers share, or this layer's own; call it in nn.compact."""
+    if not config.relpos_per_layer:
+        return shared.bias
+    bias = RelativePositionBias(config, bidirectional, name="relpos_bias")
+    return bias(queries, shared.mask.shape[-1], shared.index)
+
+
 class EncoderLayer(nn.Module):
     """Self-attention and feed-forward, each on a normed copy added back."""
 
@@ -134,7 +148,8 @@ class EncoderLayer(nn.Module):
         config, drop = self.config, dropout(self.config, self.deterministic)
         y = RMSNorm(config, name="pre_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "attention")
-        y, _ = attention(y, y, shared.mask, bias=shared.bias)
+        bias = _bias(config, True, x.shape[1], shared)
+        y, _ = attention(y, y, shared.mask, bias=bias)
         x = x + drop(y)
         y = RMSNorm(config, name="pre_mlp_layer_norm")(x)
         y = Mlp(config, self.deterministic, name="mlp")(y)
@@ -154,9 +169,8 @@ class DecoderLayer(nn.Module):
         own, cross = (None, None) if cache is None else (cache["self"], cache["cross"])
         y = RMSNorm(config, name="pre_self_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "self_attention")
-        y, own = attention(
-            y, y, shared.mask, bias=shared.bias, cache=own, index=shared.index
-        )
+        bias, index = _bias(config, False, x.shape[1], shared), shared.index
+        y, own = attention(y, y, shared.mask, bias=bias, cache=own, index=index)
         x = x + drop(y)
         y = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "encoder_decoder_attention")
@@ -177,9 +191,10 @@ class Encoder(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
         """Maps embedded inputs [batch, length, embed] to the same shape."""
         drop = dropout(self.config, deterministic)
-        length = x.shape[1]
-        bias = RelativePositionBias(self.config, True, name="relpos_bias")
-        shared = Shared(mask, bias(length, length))
+        shared = Shared(mask)
+        if not self.config.relpos_per_layer:
+            bias = RelativePositionBias(self.config, True, name="relpos_bias")
+            shared = dataclasses.replace(shared, bias=bias(x.shape[1], x.shape[1]))
         layers = self.config.num_encoder_layers
         x, _ = apply_layers(
             EncoderLayer, self.config, layers, deterministic, drop(x), shared
@@ -194,7 +209,8 @@ class Decoder(nn.Module):
 
     def setup(self):
         """Names the parts outside the stack."""
-        self.relpos_bias = RelativePositionBias(self.config, False)
+        if not self.config.relpos_per_layer:
+            self.relpos_bias = RelativePositionBias(self.config, False)
         self.decoder_norm = RMSNorm(self.config)
         if not self.config.logits_via_embedding:
             # The head works in float32 whatever the activations are, as in T5X.
@@ -210,8 +226,9 @@ class Decoder(nn.Module):
     def __call__(self, x, shared: Shared, deterministic: bool, cache=None):
         """Maps embedded tokens and the cache to hidden states and the next cache."""
         drop = dropout(self.config, deterministic)
-        bias = self.relpos_bias(x.shape[1], shared.mask.shape[-1], shared.index)
-        shared = dataclasses.replace(shared, bias=bias)
+        if not self.config.relpos_per_layer:
+            bias = self.relpos_bias(x.shape[1], shared.mask.shape[-1], shared.index)
+            shared = dataclasses.replace(shared, bias=bias)
         layers = self.config.num_decoder_layers
         x, cache = apply_layers(
             DecoderLayer, self.config, layers, deterministic, drop(x), shared, cache

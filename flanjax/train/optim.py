@@ -7,7 +7,8 @@
 An `Optimizer` is an `optax.GradientTransformation` (init, update) that also knows its
 schedule and the logical axes of its state. A `layers` axis is a batch axis: a scanned
 parameter [layers, in, out] is updated as T5X updates the separate matrices of its
-unscanned network, so nothing is ever averaged over layers.
+unscanned network, so nothing is ever averaged over layers. T5X's scanned network
+differs in one thing, which matrices have factored moments: `factor_by_axes`.
 """
 
 from collections.abc import Callable
@@ -25,6 +26,11 @@ from flanjax.train.schedules import Schedule, ScheduleConfig, make_schedule
 from flanjax.train.trees import Tree, flatten, unflatten
 
 Axes = tuple[str | None, ...]
+
+# T5X's `standard_logical_factor_rules`, as far as stacked layers have these axes:
+# https://github.com/google-research/t5x/blob/main/t5x/adafactor.py
+_ROWS = ("embed",)
+_COLUMNS = ("heads", "kv", "joined_kv", "mlp")
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,10 @@ class OptimizerConfig:
     """Adafactor: floor of a parameter's root mean square."""
     min_dim_size_to_factor: int = 128
     """Adafactor: both dimensions of a matrix must reach this for factored moments."""
+    factor_by_axes: bool = False
+    """Adafactor: matrices of stacked layers are factored whatever their size, where
+    their axes say so (rows "embed", columns "heads", "kv", "joined_kv" or "mlp"), as
+    T5X's rules for scanned networks do; the others by their size."""
     beta1: float | None = None
     """Adafactor: momentum of the updates; None keeps none."""
     adam_beta1: float = 0.9
@@ -167,7 +177,8 @@ def _make_adafactor(config: OptimizerConfig, axes: dict[str, Axes]) -> Optimizer
     def init(params: Tree) -> AdafactorState:
         slots = {}
         for path, param in flatten(params).items():
-            make = partial(_init_slots, config=config)
+            dims = _factored_dims(axes[path], param.shape, config)
+            make = partial(_init_slots, dims=dims, momentum=config.beta1 is not None)
             make = jax.vmap(make) if _is_stacked(axes[path]) else make
             slots[path] = make(param)
         return AdafactorState(jnp.zeros((), jnp.int32), *_columns(slots))
@@ -178,12 +189,15 @@ def _make_adafactor(config: OptimizerConfig, axes: dict[str, Axes]) -> Optimizer
         rate = schedule(state.count)
         t = (state.count - config.step_offset).astype(jnp.float32)
         decay = 1.0 - (t + 1.0) ** -config.decay_rate
-        leaf = partial(_update_parameter, config=config, rate=rate, decay=decay)
         grads = flatten(grads)
         slots = [flatten(tree) for tree in (state.v_row, state.v_col, state.v, state.m)]
         updates, new = {}, {}
         for path, param in flatten(params).items():
-            step = jax.vmap(leaf) if _is_stacked(axes[path]) else leaf
+            dims = _factored_dims(axes[path], param.shape, config)
+            step = partial(
+                _update_parameter, config=config, dims=dims, rate=rate, decay=decay
+            )
+            step = jax.vmap(step) if _is_stacked(axes[path]) else step
             old = tuple(tree[path] for tree in slots)
             updates[path], new[path] = step(grads[path], param, old)
         state = AdafactorState(state.count + 1, *_columns(new))
@@ -207,22 +221,35 @@ def _columns(slots: dict[str, tuple]) -> list[Tree]:
 
 
 def _factored_dims(
-    shape: tuple[int, ...], config: OptimizerConfig
+    axes: Axes, shape: tuple[int, ...], config: OptimizerConfig
 ) -> tuple[int, int] | None:
-    """(row, column) of one layer's matrix: the smaller and the larger dimension."""
-    if len(shape) != 2 or min(shape) < config.min_dim_size_to_factor:
+    """(row, column) of one layer's matrix, or None where all its moments are kept.
+
+    By size the row is the smaller dimension; by axes it is the embedding's.
+    """
+    stacked = int(_is_stacked(axes))
+    axes, shape = axes[stacked:], shape[stacked:]
+    if len(shape) != 2:
+        return None
+    if stacked and config.factor_by_axes:
+        for row, column in ((0, 1), (1, 0)):
+            if axes[row] in _ROWS and axes[column] in _COLUMNS:
+                return row, column
+        return None
+    if min(shape) < config.min_dim_size_to_factor:
         return None
     return (0, 1) if shape[0] <= shape[1] else (1, 0)
 
 
-def _init_slots(param: jax.Array, config: OptimizerConfig) -> tuple[jax.Array, ...]:
-    dims, unused = _factored_dims(param.shape, config), (1,)
-    full = param.shape
+def _init_slots(
+    param: jax.Array, *, dims: tuple[int, int] | None, momentum: bool
+) -> tuple[jax.Array, ...]:
+    full, unused = param.shape, (1,)
     shapes = (
         (full[dims[0]],) if dims else unused,
         (full[dims[1]],) if dims else unused,
         unused if dims else full,
-        unused if config.beta1 is None else full,
+        full if momentum else unused,
     )
     return tuple(jnp.zeros(shape, jnp.float32) for shape in shapes)
 
@@ -231,8 +258,8 @@ def _slot_axes(
     axes: Axes, shape: tuple[int, ...], config: OptimizerConfig
 ) -> tuple[Axes, ...]:
     """Axis names of the slots that `_init_slots` makes."""
+    dims, unused = _factored_dims(axes, shape, config), (None,)
     stack, axes = (axes[:1], axes[1:]) if _is_stacked(axes) else ((), axes)
-    dims, unused = _factored_dims(shape[len(stack) :], config), (None,)
     slots = (
         (axes[dims[0]],) if dims else unused,
         (axes[dims[1]],) if dims else unused,
@@ -252,6 +279,7 @@ def _update_parameter(
     slots: tuple[jax.Array, ...],
     *,
     config: OptimizerConfig,
+    dims: tuple[int, int] | None,
     rate: jax.Array,
     decay: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
@@ -259,7 +287,6 @@ def _update_parameter(
     grad = grad.astype(jnp.float32)
     v_row, v_col, v, m = slots
     squared = jnp.square(grad) + config.epsilon1
-    dims = _factored_dims(param.shape, config)
     if dims:
         row, col = dims
         v_row = decay * v_row + (1.0 - decay) * jnp.mean(squared, axis=col)
