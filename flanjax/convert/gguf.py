@@ -42,6 +42,11 @@ class GgufSource:
                 return unpermute(tensor, count)
         return tensor
 
+    def unplaced(self) -> list[str]:
+        """Returns the tensors that the model has no parameter for."""
+        used = {name for entry in self.entries() for name in entry.names}
+        return sorted(self._header.tensors.keys() - used)
+
 
 @contextlib.contextmanager
 def open_gguf(path: str | Path) -> Iterator[GgufSource]:

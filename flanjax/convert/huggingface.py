@@ -57,10 +57,12 @@ class HuggingFaceSource:
         self,
         where: str,
         config: T5Config | DecoderConfig,
+        names: set[str],
         read: Callable[[str], np.ndarray],
     ):
         self.where = where
         self.config = config
+        self._names = names
         self._read = read
 
     def entries(self) -> list[Entry]:
@@ -70,6 +72,15 @@ class HuggingFaceSource:
     def read(self, name: str) -> np.ndarray:
         """Returns one tensor, float32, its axes as the file has them."""
         return self._read(name)
+
+    def unplaced(self) -> list[str]:
+        """Returns the tensors that the model has no parameter for."""
+        used = {name for entry in self.entries() for name in entry.names}
+        used |= set(_IGNORED)
+        # Some files keep a tied head's copy.
+        used |= {"lm_head.weight"} if self.config.logits_via_embedding else set()
+        left = self._names - used
+        return sorted(name for name in left if not name.endswith(_IGNORED_SUFFIX))
 
 
 @contextlib.contextmanager
@@ -81,7 +92,7 @@ def open_huggingface(directory: str | Path) -> Iterator[HuggingFaceSource]:
 
     Raises:
       ConfigError: no such directory.
-      CheckpointError: a model of another kind, or tensors that are left over.
+      CheckpointError: a model of another kind.
     """
     directory = Path(directory)
     facts = _config_json(directory)
@@ -98,23 +109,7 @@ def open_huggingface(directory: str | Path) -> Iterator[HuggingFaceSource]:
                 f"model_type is '{kind}'; only 't5' and 'llama' can be read",
                 where=str(directory / "config.json"),
             )
-        source = HuggingFaceSource(where, config, read)
-        _check_names(source, names)
-        yield source
-
-
-def _check_names(source: HuggingFaceSource, names: set[str]) -> None:
-    used = {name for entry in source.entries() for name in entry.names}
-    used |= set(_IGNORED)
-    # Some files keep a tied head's copy.
-    used |= {"lm_head.weight"} if source.config.logits_via_embedding else set()
-    left = sorted(n for n in names - used if not n.endswith(_IGNORED_SUFFIX))
-    if left:
-        raise CheckpointError(
-            f"{len(left)} tensors have no place in the model, such as '{left[0]}'",
-            where=source.where,
-            fix="check that config.json belongs to these weights",
-        )
+        yield HuggingFaceSource(where, config, names, read)
 
 
 def save_huggingface(

@@ -40,7 +40,6 @@ class T5XSource:
       where: the checkpoint's directory.
       config: the model's configuration, layers scanned, without adapters.
       index: the files behind it.
-      unplaced: names of arrays that this model has no parameter for.
     """
 
     def __init__(self, index: Index, config: T5Config | DecoderConfig | None):
@@ -53,12 +52,11 @@ class T5XSource:
         self.config = _infer(shapes, config, self.where)
         self._entries = t5x_entries(self.config)
         names = {split_name(n)[0] for e in self._entries for n in e.names}
-        missing = sorted(names - shapes.keys())
-        self.unplaced = tuple(sorted(shapes.keys() - names))
-        if missing:
+        self._unplaced = sorted(shapes.keys() - names)
+        if missing := sorted(names - shapes.keys()):
             raise CheckpointError(
                 f"{len(missing)} arrays are missing: {', '.join(missing[:_LISTED])}."
-                f"{nearest(missing[0], self.unplaced)}",
+                f"{nearest(missing[0], self._unplaced)}",
                 where=self.where,
             )
 
@@ -77,6 +75,10 @@ class T5XSource:
         if layer is not None:
             array = take_layer(name, "v", array, layer)
         return array.astype(np.float32)
+
+    def unplaced(self) -> list[str]:
+        """Returns the arrays that the model has no parameter for."""
+        return self._unplaced
 
 
 @contextlib.contextmanager

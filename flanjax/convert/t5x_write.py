@@ -94,7 +94,7 @@ def save_t5x(
         state["param_states"] = unflatten(states)
     optimizer_tree = {"target": unflatten(target), "state": state}
     index = {"version": VERSION, "optimizer": _sorted(optimizer_tree)}
-    (scratch / INDEX).write_bytes(msgpack.packb(index))
+    (scratch / INDEX).write_bytes(_packed(index))
     if final.exists():
         shutil.rmtree(final)
     scratch.replace(final)
@@ -181,9 +181,14 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> list[int]:
 
 
 def _inline(array: np.ndarray) -> msgpack.ExtType:
-    packed = msgpack.packb((array.shape, array.dtype.name, array.tobytes()))
-    assert isinstance(packed, bytes)
+    packed = _packed((array.shape, array.dtype.name, array.tobytes()))
     return msgpack.ExtType(ARRAY_TYPE, packed)
+
+
+def _packed(value: Any) -> bytes:
+    packed = msgpack.packb(value)
+    assert packed is not None
+    return packed
 
 
 def _sorted(tree: Any) -> Any:

@@ -51,10 +51,17 @@ class WeightSource(Protocol):
         """
         ...
 
+    def unplaced(self) -> list[str]:
+        """Returns the tensors that the model has no parameter for."""
+        ...
+
 
 @contextlib.contextmanager
 def open_weights(
-    source: str, config: T5Config | DecoderConfig | None = None
+    source: str,
+    config: T5Config | DecoderConfig | None = None,
+    *,
+    whole: bool = True,
 ) -> Iterator[WeightSource]:
     """Opens a model's weights; reads no tensor yet.
 
@@ -63,10 +70,12 @@ def open_weights(
         Hugging Face directory.
       config: the run's model, which the weights must be of; its training choices
         (dropout, dtype, adapters, ...) are its own.
+      whole: the weights are all that `config` is and no more. False leaves that to
+        `flanjax.convert.restore`.
 
     Raises:
       CheckpointError: the weights cannot be read, or are of another model than
-        `config`; names every field that differs.
+        `config`; names every field that differs, or tensors left over.
       ConfigError: there is no such file.
       DataError: the fetched file has not been fetched.
     """
@@ -82,8 +91,14 @@ def open_weights(
     else:
         opened = open_huggingface(source)
     with opened as weights:
-        if config is not None:
+        if whole and config is not None:
             _check_same_model(weights.config, config, source)
+        if whole and (left := weights.unplaced()):
+            raise CheckpointError(
+                f"{len(left)} tensors have no place in the model, such as '{left[0]}'",
+                where=weights.where,
+                fix="check that the configuration beside them belongs to the weights",
+            )
         yield weights
 
 
