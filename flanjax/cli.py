@@ -108,13 +108,21 @@ def _add_run_commands(commands) -> None:
     quickstart.add_argument(
         "--model_dir", default=None, help="run directory (default: runs/quickstart*)"
     )
-    _command(
+    train = _command(
         commands,
         "train",
         "run:train",
         "train, evaluating in the loop; run it again to go on where it was",
         "flanjax train --gin_file=gin/recipes/tiny.gin --gin.MODEL_DIR=runs/tiny",
         gin=True,
+    )
+    train.add_argument(
+        "--profile",
+        nargs="?",
+        type=int,
+        const=5,
+        metavar="STEPS",
+        help="trace a few steps (default 5) to MODEL_DIR/profile, with a summary",
     )
     report = _command(
         commands,

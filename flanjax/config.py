@@ -121,7 +121,7 @@ class RunConfig:
     initial_eval: bool = True
 
     def fingerprint(self) -> str:
-        """Hash of what determines the result, not where it lies or how it is watched."""
+        """Hash of what determines the result; places and monitoring are left out."""
         tree = dataclasses.asdict(self)
         del tree["model_dir"], tree["prepare"]["store_dir"], tree["monitor"]
         text = json.dumps(tree, sort_keys=True, default=str)

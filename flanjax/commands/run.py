@@ -22,7 +22,10 @@ def train(args: argparse.Namespace) -> int:
         from flanjax.train.loop import run
 
     search_paths = [path for path in args.gin_search_paths.split(",") if path]
-    config, text = load_config(args.gin_file, args.bindings, search_paths)
+    bindings = list(args.bindings)
+    if args.profile:
+        bindings.append(f"MonitorConfig.profile_steps={args.profile}")
+    config, text = load_config(args.gin_file, bindings, search_paths)
     return run(config, text, progress)
 
 

@@ -205,7 +205,9 @@ def _speed_note(train: list[dict[str, Any]], speed: list[tuple[float, float]]) -
         return ""
     note = f"median {compact(_median(speed))}"
     mfu = _median(_points(train, "mfu"))
-    return note + (f", MFU {percent(mfu)} %" if mfu is not None else "")
+    note += f", MFU {percent(mfu)} %" if mfu is not None else ""
+    goodput = _points(train, "goodput")
+    return note + (f", goodput {percent(goodput[-1][1])} %" if goodput else "")
 
 
 def _wait_note(train: list[dict[str, Any]], wait: list[tuple[float, float]]) -> str:

@@ -5,8 +5,6 @@ before update k, and the data position moves on only with the update it fed, so 
 run killed anywhere and started again is the same run.
 """
 
-import time
-
 import jax
 
 from flanjax.config import RunConfig
@@ -88,32 +86,35 @@ def _train(
         kept = state.replace(frozen={})
         training.checkpointer.save(step, kept, extra, log.best_metrics(), wait)
 
+    profiler = training.profiler(config.monitor, run_dir.path, progress.line)
     try:
         for step in range(training.start_step, total + 1):
             # ---- evaluate the state before update `step`
             if _due(step, config.eval_period, total, config.initial_eval):
                 log.flush()
                 if step not in training.evaluated:
-                    with progress.task(f"evaluating at step {step}"):
+                    label = f"evaluating at step {step}"
+                    with progress.task(label), log.goodput.span("evaluation"):
                         scores = training.evaluate(state, step)
                     log.evaluation(step, scores)
             # ---- save it
             if step > training.start_step and training.checkpointer.due(step, total):
                 log.flush()
-                save(step, wait=step == total)
+                with log.goodput.span("checkpoint"):
+                    save(step, wait=step == total)
             if step == total:
                 break
             # ---- next batch
-            waited = time.monotonic()
-            batch = next(batches)
-            waited = time.monotonic() - waited
+            batch = log.next_batch(batches)
             # ---- step
-            with training.first_step(progress):
-                features = training.place(batch.features)
+            features = training.place(batch.features)
+            with log.goodput.span("profile"):
+                profiler.step(step, state, features)
+            with training.first_step(progress, log.goodput):
                 state, metrics = training.train_step(state, features)
             position = batch.position
             # ---- log, one step behind, so that the device need not wait for the host
-            log.step(step + 1, metrics, batch, waited)
+            log.step(step + 1, metrics, batch)
             if log.skipped_in_a_row >= config.max_skipped_steps:
                 raise NumericalError(
                     f"loss or gradient not finite in {log.skipped_in_a_row} steps "
@@ -131,6 +132,7 @@ def _train(
                 save(step, wait=True)
         raise
     finally:
+        profiler.close(state)
         batches.close()
         log.finish()
         training.checkpointer.close()

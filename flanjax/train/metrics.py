@@ -32,6 +32,11 @@ class MetricWriter:
     """
 
     def __init__(self, run_dir: str | Path, start_step: int = 0):
+        # Here and not on top, because reading metrics needs no protobuf; and not with
+        # the first value, because it would hold up a step for seconds.
+        from tensorboardX import SummaryWriter
+
+        self._open_board = SummaryWriter
         self._run_dir = Path(run_dir)
         self._run_dir.mkdir(parents=True, exist_ok=True)
         self._path = self._run_dir / "metrics.jsonl"
@@ -78,13 +83,12 @@ class MetricWriter:
 
     def _board(self, folder: str) -> Any:
         if folder not in self._boards:
-            # Imported late: reading metrics needs no protobuf.
-            from tensorboardX import SummaryWriter
-
             # TensorBoard drops what an interrupted run logged from this step on.
             purge = self._start_step + 1 if self._start_step else None
             path = str(self._run_dir / folder)
-            self._boards[folder] = SummaryWriter(path, purge_step=purge, flush_secs=10)
+            self._boards[folder] = self._open_board(
+                path, purge_step=purge, flush_secs=10
+            )
         return self._boards[folder]
 
 

@@ -7,7 +7,7 @@ Device values are fetched one step late, so that the device never waits for the 
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -17,12 +17,15 @@ from flanjax.config import RunConfig
 from flanjax.data.loader import Batch
 from flanjax.eval.stats import Score
 from flanjax.progress import Progress
+from flanjax.train.goodput import Goodput
 from flanjax.train.metrics import MetricWriter
+from flanjax.train.monitor import SpikeWatch
 from flanjax.train.rundir import RunDir, write_json
 from flanjax.train.setup import Training
 
 ETA_STEPS = 20  # Steps the ETA's pace is averaged over.
 LINE_SECONDS = 2.0  # Quick steps share a line; every one is in metrics.jsonl.
+_LISTED_TASKS = 8
 
 
 class RunLog:
@@ -44,26 +47,40 @@ class RunLog:
         self._last = time.monotonic()
         self._shown = -LINE_SECONDS
         self._scores: dict[str, float] = {}
+        self._spikes = SpikeWatch(config.monitor)
+        self._waited = 0.0
+        self._compiles = 1
+        self.goodput = Goodput(sum(progress.seconds.values()))
         self.skipped_in_a_row = 0
         if training.start_step:
             self._writer.write(training.start_step, "event", {"event": "resumed"})
         self._write_ledger()
 
-    def step(self, step: int, metrics: Any, batch: Batch, waited: float) -> None:
+    def next_batch(self, batches: Iterator[Batch]) -> Batch:
+        """Returns the next batch, and notes how long it had to be waited for."""
+        start = time.monotonic()
+        batch = next(batches)
+        self._waited = time.monotonic() - start
+        # A wait that ends before the devices have done their step costs nothing.
+        if self._pending is not None and _done(self._pending[1]):
+            self.goodput.claim("data", self._waited)
+        return batch
+
+    def step(self, step: int, metrics: Any, batch: Batch) -> None:
         """Notes a dispatched step and logs the one before it.
 
         Args:
           step: steps done including this one.
           metrics: device scalars of the step.
           batch: what it was trained on.
-          waited: seconds the step waited for its batch.
         """
         self._counts += batch.counts
+        self._notice_compiling(step)
         if self._pace or self._pending:
             self.flush()
         else:
             self._last = time.monotonic()  # The first step also compiled.
-        self._pending = (step, metrics, batch, waited)
+        self._pending = (step, metrics, batch, self._waited)
 
     def flush(self) -> None:
         """Fetches and logs the pending step, if there is one."""
@@ -87,11 +104,14 @@ class RunLog:
             "step_seconds": seconds,
             "data_wait_seconds": waited,
             "mfu": flops / seconds / self._training.peak,
+            "goodput": self.goodput.share(),
         }
+        values |= {f"seconds/{k}": v for k, v in self.goodput.seconds().items()}
         self._pace = [*self._pace, seconds][-ETA_STEPS:]
         if step % self._config.log_period == 0 or step == self._config.train_steps:
             self._writer.write(step, "train", values | {"batch_hash": batch.hash})
             self._show(step, values, now)
+        self._watch_loss(step, values["loss"], batch)
 
     def evaluation(self, step: int, scores: Mapping[str, Mapping[str, Score]]) -> None:
         """Writes one evaluation's scores everywhere they are looked for."""
@@ -130,6 +150,32 @@ class RunLog:
         self.flush()
         self._write_ledger()
         self._writer.close()
+        self._progress.line(self.goodput.line())
+
+    def _watch_loss(self, step: int, loss: float, batch: Batch) -> None:
+        """Logs a loss spike with what was in its batch."""
+        usual = self._spikes.seen(loss)
+        if usual is None:
+            return
+        order = np.argsort(-batch.counts)[:_LISTED_TASKS]
+        members = self._training.resolved.members
+        tasks = ", ".join(
+            f"{members[i].name} {batch.counts[i]}" for i in order if batch.counts[i]
+        )
+        event = {"event": "loss spike", "loss": loss, "usual": usual, "examples": tasks}
+        self._writer.write(step, "event", event)
+        self._progress.line(
+            f"loss spike at step {step}: {loss:.3f}, usually {usual:.3f}; "
+            f"examples in its batch: {tasks}"
+        )
+
+    def _notice_compiling(self, step: int) -> None:
+        """Says when a step was compiled again: shapes should never change."""
+        compiles = self._training.train_step.compiles
+        if compiles > self._compiles:
+            self._compiles = compiles
+            self._writer.write(step, "event", {"event": "compiled again"})
+            self._progress.line(f"step {step} was compiled again")
 
     def _show(self, step: int, values: dict[str, float], now: float) -> None:
         last = step == self._config.train_steps
@@ -170,3 +216,8 @@ def _nonpadding(features: dict[str, np.ndarray]) -> dict[str, int]:
         for stack in ("encoder", "decoder")
         if f"{stack}_segment_ids" in features
     }
+
+
+def _done(metrics: Mapping[str, Any]) -> bool:
+    """Whether the devices have computed a step's metrics."""
+    return all(value.is_ready() for value in metrics.values())

@@ -32,14 +32,16 @@ from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.eval.evaluator import Evaluator
 from flanjax.models.build import abstract_params, build_model
-from flanjax.models.lora import is_lora
 from flanjax.progress import Progress
 from flanjax.train.checkpoint import Checkpointer
 from flanjax.train.flops import step_flops
+from flanjax.train.goodput import Goodput
 from flanjax.train.interrupt import InterruptGuard
 from flanjax.train.mesh import batch_sharding, check_batch_size, make_mesh
+from flanjax.train.monitor import MonitorConfig
 from flanjax.train.optim import Optimizer, make_optimizer
 from flanjax.train.peak import peak_flops
+from flanjax.train.profile import Profiler
 from flanjax.train.rundir import RunDir, read_json
 from flanjax.train.state import (
     Trainable,
@@ -66,7 +68,7 @@ class Training:
       start_step: steps done so far.
       counts: examples drawn so far per task.
       evaluated: steps whose scores are already in results.json.
-      train_step: compiled on its first call.
+      train_step: compiled on its first call; counts how often it was (`compiles`).
       evaluate: (state, step) -> {eval: {metric: score}}.
       place: host batch -> device batch.
       flops: (decoder tokens, encoder tokens) of a step -> operations.
@@ -86,7 +88,7 @@ class Training:
     counts: np.ndarray
     evaluated: set[int]
     checkpointer: Checkpointer
-    train_step: Callable[..., Any]
+    train_step: Any
     evaluate: Callable[[TrainState, int], dict[str, Any]]
     place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]]
     flops: Callable[..., float]
@@ -95,14 +97,22 @@ class Training:
     compiled: bool = False
 
     @contextmanager
-    def first_step(self, progress: Progress) -> Iterator[None]:
+    def first_step(self, progress: Progress, goodput: Goodput) -> Iterator[None]:
         """Says that the first step compiles, which can take minutes."""
         if self.compiled:
             yield
             return
-        with progress.task("compiling the train step"):
+        with progress.task("compiling the train step"), goodput.span("compile"):
             yield
         self.compiled = True
+
+    def profiler(
+        self, config: MonitorConfig, run_dir: Path, say: Callable[[str], None]
+    ) -> Profiler:
+        """Returns what traces the steps that the configuration asks for."""
+        first = self.start_step + config.profile_after
+        lower = self.train_step.lower
+        return Profiler(run_dir / "profile", first, config.profile_steps, lower, say)
 
     @functools.cached_property
     def plan_facts(self) -> dict[str, Any]:
@@ -137,7 +147,7 @@ def set_up(
         interrupt.check()
     with progress.task("starting the devices"):
         mesh = make_mesh(config.mesh)
-        peak = peak_flops(list(mesh.devices.flat))
+        peak = peak_flops(list(mesh.devices.flat), config.monitor.peak_tflops)
     check_batch_size(config.data.batch_size, config.microbatches, mesh)
     trained = trainable(config)
     optimizer = make_optimizer(config.optimizer, abstract_params(model)[1])
@@ -168,6 +178,7 @@ def set_up(
             mesh,
             state_shardings(state),
             microbatches=config.microbatches,
+            norms=config.monitor.group_norms,
         ),
         evaluate=_evaluate(
             config, model, vocabulary, layout, resolved, mesh, progress, interrupt
