@@ -97,7 +97,9 @@ class RunLog:
             self.skipped_in_a_row + 1 if values.get("skipped") else 0
         )
         used = _nonpadding(batch.features)
-        tokens, flops = sum(used.values()), self._training.flops(**used)
+        scored = int(np.count_nonzero(batch.features["decoder_loss_weights"]))
+        flops = self._training.flops(**used, loss_tokens=scored)
+        tokens = sum(used.values())
         values |= {
             "tokens": tokens,
             "tokens_per_second": tokens / seconds,

@@ -71,7 +71,7 @@ class Training:
       train_step: compiled on its first call; counts how often it was (`compiles`).
       evaluate: (state, step) -> {eval: {metric: score}}.
       place: host batch -> device batch.
-      flops: (decoder tokens, encoder tokens) of a step -> operations.
+      flops: (tokens of a step, by stack and scored) -> operations.
       peak: operations per second the devices could do.
       facts: for environment.json.
     """
@@ -185,7 +185,7 @@ def set_up(
         ),
         place=functools.partial(_place, batch_sharding(mesh)),
         flops=functools.partial(
-            step_flops, model, context=_context(layout), trainable=trained
+            step_flops, model, trainable=trained, **_row_lengths(layout)
         ),
         peak=peak,
         facts=_facts(config, model, mesh, peak, message),
@@ -264,9 +264,12 @@ def _ledger(
     return [row | extra for row, extra in zip(rows, lengths, strict=True)]
 
 
-def _context(layout: Layout) -> float:
-    """Positions a token attends to on average, for counting operations."""
-    return (layout.inputs_length + layout.targets_length) / 2
+def _row_lengths(layout: Layout) -> dict[str, int]:
+    """Positions of a row, by the stack that reads them, for counting operations."""
+    if layout.kind == "encoder_decoder":
+        lengths = layout.inputs_length, layout.targets_length
+        return dict(zip(("encoder_length", "decoder_length"), lengths, strict=True))
+    return {"decoder_length": layout.inputs_length + layout.targets_length}
 
 
 def _state(
