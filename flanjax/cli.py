@@ -278,6 +278,11 @@ def _add_other_commands(commands) -> None:
     export.add_argument("run", help="run directory")
     export.add_argument("output", help="directory to write")
     export.add_argument("--step", type=int, default=None, help="default: the newest")
+    export.add_argument(
+        "--adapter",
+        action="store_true",
+        help="write the LoRA adapters alone, as peft reads them",
+    )
     check = _command(
         group,
         "import",

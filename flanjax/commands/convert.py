@@ -18,8 +18,14 @@ def export(args: argparse.Namespace) -> int:
     progress = Progress()
     config, _ = load_config([str(path)], [f"MODEL_DIR={args.run}"])
     with progress.task("exporting"):
-        message = export_run(config, Path(args.output), args.step)
+        message = export_run(
+            config, Path(args.output), args.step, adapter=args.adapter
+        )
     progress.line(f"{message}; wrote {args.output}")
+    source = config.initial_checkpoint
+    if args.adapter and not Path(source).is_dir():
+        # peft needs what the adapters go on top of in transformers' form.
+        progress.line(f"its base model: flanjax convert import {source} BASE")
     return 0
 
 

@@ -1,80 +1,90 @@
-"""A run's model as a Hugging Face directory, adapters merged.
+"""A run's model as a Hugging Face directory, adapters merged or on their own.
 
 export_run(config, Path("runs/quickstart/export"))
+export_run(config, Path("runs/quickstart/adapter"), adapter=True)
 """
 
 import dataclasses
 import os
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
 from flanjax.config import RunConfig
 from flanjax.convert.huggingface import save_huggingface
-from flanjax.convert.place import load_params
-from flanjax.convert.weights import import_context_length, open_weights
+from flanjax.convert.peft import save_adapter
+from flanjax.convert.weights import import_context_length
 from flanjax.data.vocabulary import load_vocabulary
-from flanjax.models.build import abstract_params, build_model, init_params
+from flanjax.errors import ConfigError
+from flanjax.models.build import abstract_params, build_model
 from flanjax.models.layers import stack_layers
 from flanjax.models.lora import LoraConfig, is_lora, merge_lora
 from flanjax.train.checkpoint import Checkpointer
+from flanjax.train.initial import initial_params
 from flanjax.train.mesh import MeshConfig, make_mesh
 from flanjax.train.optim import make_optimizer
 from flanjax.train.state import abstract_state, merge_params, split_params
+from flanjax.train.trainable import trainable
 
 
 def export_run(
-    config: RunConfig, output: str | os.PathLike[str], step: int | None = None
+    config: RunConfig,
+    output: str | os.PathLike[str],
+    step: int | None = None,
+    *,
+    adapter: bool = False,
 ) -> str:
-    """Writes the model of a run.
+    """Writes the model of a run, or what LoRA added to it.
 
     Args:
       config: the run's configuration.
       output: directory to write.
       step: which checkpoint; the newest by default.
+      adapter: write the adapters alone, as `peft` reads them; the base model is not
+        read.
 
     Returns:
       One line: which checkpoint it is.
 
     Raises:
       CheckpointError: there is no usable checkpoint.
+      ConfigError: the model has no Hugging Face counterpart; or adapters alone are
+        wanted and there are none, or no base model to load them onto.
     """
     model = build_model(config.model)
     mesh = make_mesh(MeshConfig(data=-1))
-    lora = config.model.lora.rank > 0
+    trained = trainable(config)
     optimizer = make_optimizer(config.optimizer, abstract_params(model)[1])
-    abstract = abstract_state(model, optimizer, mesh, is_lora if lora else None)
-    directory = Path(config.model_dir)
+    abstract = abstract_state(model, optimizer, mesh, trained)
+    directory, source = Path(config.model_dir), config.initial_checkpoint
+    if adapter and source is None:
+        raise ConfigError(
+            "the base weights were drawn from the seed: there is no model that the "
+            "adapters could be loaded onto",
+            where="RunConfig.initial_checkpoint",
+            fix="export the whole model (without --adapter)",
+        )
     checkpointer = Checkpointer(directory / "checkpoints", config.checkpoint)
     state, _, message = checkpointer.restore(abstract.replace(frozen={}), step)
-    params = state.params
-    if lora:
-        frozen = _base_params(config)
-        params = merge_lora(merge_params(params, frozen), config.model)
+    # Those that were frozen by name are as they were at the start.
+    wanted = split_params(abstract.frozen, is_lora)[0] if adapter else abstract.frozen
+    params = merge_params(state.params, initial_params(config, model, wanted))
+    params = jax.tree.map(np.asarray, params)
+    if adapter:
+        base = source if source and Path(source).is_dir() else None
+        save_adapter(output, config.model, params, base)
+        return message
+    params = merge_lora(params, config.model)
     model_config = dataclasses.replace(config.model, lora=LoraConfig())
     if not model_config.scan_layers:
         params = stack_layers(params)
-    vocabulary = load_vocabulary(config.prepare.vocabulary)
-    params = jax.tree.map(np.asarray, params)
-    source = config.initial_checkpoint
     save_huggingface(
         output,
         model_config,
-        params,
-        vocabulary,
+        jax.tree.map(np.asarray, params),
+        load_vocabulary(config.prepare.vocabulary),
         run_dir=directory,
         context_length=import_context_length(source) if source else None,
     )
     return message
-
-
-def _base_params(config: RunConfig) -> Any:
-    """What the adapters were trained on top of, which checkpoints do not hold."""
-    if config.initial_checkpoint:
-        with open_weights(config.initial_checkpoint, config.model) as source:
-            return load_params(source, stacked=config.model.scan_layers)
-    init_key, _ = jax.random.split(jax.random.PRNGKey(config.seed))
-    params, _ = init_params(build_model(config.model), init_key)
-    return split_params(params, is_lora)[1]

@@ -18,8 +18,6 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 
 from flanjax.config import RunConfig
-from flanjax.convert.place import place_params
-from flanjax.convert.weights import open_weights
 from flanjax.data.ensure import ensure_prepared
 from flanjax.data.guards import check_lengths
 from flanjax.data.layout import Layout, make_layout
@@ -36,6 +34,7 @@ from flanjax.progress import Progress
 from flanjax.train.checkpoint import Checkpointer
 from flanjax.train.flops import step_flops
 from flanjax.train.goodput import Goodput
+from flanjax.train.initial import initial_params
 from flanjax.train.interrupt import InterruptGuard
 from flanjax.train.mesh import batch_sharding, check_batch_size, make_mesh
 from flanjax.train.monitor import MonitorConfig
@@ -300,12 +299,11 @@ def _state(
             fix="set INITIAL_CHECKPOINT_PATH back, or use another MODEL_DIR",
         )
     with progress.task(f"loading weights from {source or 'the seed'}"):
-        params = None
-        if source:
-            shardings = state_shardings(abstract)
-            wanted = merge_params(shardings.params, shardings.frozen)
-            with open_weights(source, config.model) as weights:
-                params = place_params(weights, wanted)
+        if restored is not None:
+            frozen = initial_params(config, model, abstract.frozen)
+            return restored.replace(frozen=frozen), extra, message
+        wanted = merge_params(abstract.params, abstract.frozen)
+        params = initial_params(config, model, wanted)
         state = init_state(
             model,
             optimizer,
@@ -315,8 +313,6 @@ def _state(
             take_params=True,
             trainable=trained,
         )
-    if restored is not None:
-        return restored.replace(frozen=state.frozen), extra, message
     weights = f"weights from {source}" if source else "weights drawn from the seed"
     return state, {}, f"{weights}; optimizer fresh; data from the beginning"
 

@@ -129,20 +129,11 @@ def init_state(
     given = flatten(params or {})
     _check_given(given, wanted)
     missing = {path: leaf for path, leaf in wanted.items() if path not in given}
-    init_rng, state_rng = jax.random.split(rng)
-
-    def init_missing(rng: jax.Array) -> dict:
-        values = flatten(init_params(model, rng)[0])
-        return {path: values[path] for path in missing}
-
-    shardings = {path: leaf.sharding for path, leaf in missing.items()}
-    flat = jax.jit(init_missing, out_shardings=shardings)(init_rng) if missing else {}
+    flat = draw_params(model, rng, missing)
     for path, value in given.items():
         # A copy of its own: steps donate it, and the caller may still need his.
         value = value.astype(wanted[path].dtype)
-        flat[path] = jax.device_put(
-            value, wanted[path].sharding, may_alias=take_params
-        )
+        flat[path] = jax.device_put(value, wanted[path].sharding, may_alias=take_params)
     values, frozen = split_params(unflatten(flat), trainable)
     init_optimizer = jax.jit(
         optimizer.init, out_shardings=state_shardings(abstract.opt_state)
@@ -152,8 +143,32 @@ def init_state(
         params=values,
         frozen=frozen,
         opt_state=init_optimizer(values),
-        rng=jax.device_put(state_rng, replicated(mesh)),
+        rng=jax.device_put(jax.random.split(rng)[1], replicated(mesh)),
     )
+
+
+def draw_params(
+    model: Any, rng: jax.Array, wanted: Mapping[str, Any]
+) -> dict[str, jax.Array]:
+    """Draws some of a model's parameters, the same whichever others are asked for.
+
+    Args:
+      model: as `build_model` makes it.
+      rng: the raw key `init_state` gets.
+      wanted: {path: ShapeDtypeStruct with a sharding}.
+
+    Returns:
+      {path: array}; the values do not depend on the shardings.
+    """
+    if not wanted:
+        return {}
+
+    def draw(rng: jax.Array) -> dict:
+        values = flatten(init_params(model, rng)[0])
+        return {path: values[path] for path in wanted}
+
+    shardings = {path: leaf.sharding for path, leaf in wanted.items()}
+    return jax.jit(draw, out_shardings=shardings)(jax.random.split(rng)[0])
 
 
 def _check_given(given: Mapping, wanted: Mapping) -> None:
