@@ -23,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from flanjax.convert.restore import RestoreConfig
 from flanjax.data.store import PrepareConfig
 from flanjax.errors import ConfigError, nearest
 from flanjax.models.decoder import DecoderConfig
@@ -89,7 +90,8 @@ class RunConfig:
       optimizer, loss, mesh, checkpoint, eval, monitor: see their classes.
       train_steps: optimiser steps of this run (T5X counts pre-training too).
       initial_checkpoint: where weights come from: None (fresh), a Hugging Face
-        directory, "gguf:FILE", or "gguf:smollm2" for the fetched model.
+        directory, "t5x:DIRECTORY", "gguf:FILE", or "gguf:smollm2" (fetched).
+      restore: which parameters, and whether the optimiser's state, come from there.
       freeze: parameters that are not trained: regular expressions for the ends of
         their paths, such as "encoder/.*" or "token_embedder/embedding".
       microbatches: parts a batch is split into to save memory; results do not change.
@@ -112,6 +114,7 @@ class RunConfig:
     monitor: MonitorConfig
     train_steps: int
     initial_checkpoint: str | None = None
+    restore: RestoreConfig = RestoreConfig()
     freeze: Sequence[str] = ()
     microbatches: int = 1
     seed: int = 0
@@ -139,6 +142,7 @@ CLASSES = (
     LossConfig,
     OptimizerConfig,
     ScheduleConfig,
+    RestoreConfig,
     MeshConfig,
     CheckpointConfig,
     EvalConfig,

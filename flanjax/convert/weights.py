@@ -134,17 +134,20 @@ def import_context_length(source: str) -> int | None:
     return json.loads(text).get("max_position_embeddings")
 
 
-def _check_same_model(config, expected, source: str) -> None:
+def differences(
+    config: T5Config | DecoderConfig, expected: T5Config | DecoderConfig
+) -> list[str]:
+    """Returns how the function of weights of `config` differs from `expected`'s."""
     if type(config) is not type(expected):
-        raise CheckpointError(
-            f"the weights are for a {type(config).__name__}, the run's model is a "
-            f"{type(expected).__name__}",
-            where=source,
-        )
+        ours, theirs = type(expected).__name__, type(config).__name__
+        return [f"the weights are for a {theirs}, the run's model is a {ours}"]
     names = [f.name for f in dataclasses.fields(config) if f.name not in _FREE_FIELDS]
     pairs = [(n, getattr(config, n), getattr(expected, n)) for n in names]
-    lines = [f"{n} is {a}, the run has {b}" for n, a, b in pairs if a != b]
-    if lines:
+    return [f"{n} is {a}, the run has {b}" for n, a, b in pairs if a != b]
+
+
+def _check_same_model(config, expected, source: str) -> None:
+    if lines := differences(config, expected):
         raise CheckpointError(
             "the weights are of another model: " + "; ".join(lines),
             where=source,
