@@ -22,6 +22,7 @@ from mixtures.heldout_files import (
     EvalFiles,
     HeldOut,
     Part,
+    parse_exemplars,
     read_json,
     read_text,
     templates,
@@ -128,14 +129,7 @@ def parse_prompts(text: str) -> tuple[str, list[Row]]:
     _, dashes, prompt = text.partition("\n-----\n")
     if not dashes:
         raise ValueError("no dashed line after the canary")
-    description, *blocks = re.split(r"\n\n(?=Q: )", prompt.strip())
-    rows = []
-    for block in blocks:
-        match = _EXEMPLAR.fullmatch(block)
-        if match is None:
-            raise ValueError(f"no exemplar: {block[:60]!r}")
-        rows.append(match.groupdict())
-    return description, rows
+    return parse_exemplars(prompt.strip(), _EXEMPLAR)
 
 
 def listed(question: str) -> list[str]:

@@ -13,6 +13,7 @@ others: several carry a canary, and none of their texts may enter a training mix
 import gzip
 import itertools
 import json
+import re
 import string
 import tomllib
 import zlib
@@ -124,6 +125,26 @@ def read_text(path: Path) -> str:
         raise DataError(
             f"not readable: {error}", where=str(path), fix="copy the file again"
         ) from error
+
+
+def parse_exemplars(text: str, exemplar: re.Pattern[str]) -> tuple[str, list[Row]]:
+    """Takes a published prompt apart: a heading, then exemplars that begin with "Q: ".
+
+    Args:
+      text: the prompt.
+      exemplar: matches one exemplar; its named groups become the row.
+
+    Raises:
+      ValueError: a part of it is no exemplar.
+    """
+    heading, *blocks = re.split(r"\n\n(?=Q: )", text)
+    rows = []
+    for block in blocks:
+        match = exemplar.fullmatch(block)
+        if match is None:
+            raise ValueError(f"no exemplar: {block[:60]!r}")
+        rows.append(match.groupdict())
+    return heading, rows
 
 
 def read_json(path: Path) -> Any:

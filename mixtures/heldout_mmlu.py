@@ -32,6 +32,7 @@ from mixtures.heldout_files import (
     HeldOut,
     Part,
     lettered,
+    parse_exemplars,
     read_json,
     templates,
 )
@@ -155,14 +156,7 @@ def parse_prompt(text: str) -> tuple[str, list[Row]]:
     Raises:
       ValueError: a part of it is no exemplar.
     """
-    heading, *blocks = re.split(r"\n\n(?=Q: )", text.strip("\n"))
-    rows = []
-    for block in blocks:
-        match = _EXEMPLAR.fullmatch(block)
-        if match is None:
-            raise ValueError(f"no exemplar: {block[:60]!r}")
-        rows.append(match.groupdict())
-    return heading, rows
+    return parse_exemplars(text.strip("\n"), _EXEMPLAR)
 
 
 def held_out() -> Iterator[HeldOut]:
