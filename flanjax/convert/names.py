@@ -44,7 +44,7 @@ def unstacked(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def gguf_entries(config: DecoderConfig) -> list[Entry]:
-    """Returns the entries of a GGUF file of the llama architecture."""
+    """Returns the entries of a GGUF file of the llama or qwen2 architecture."""
     layer = {
         "pre_self_attention_layer_norm/scale": "attn_norm",
         "self_attention/query/kernel": "attn_q",
@@ -57,11 +57,11 @@ def gguf_entries(config: DecoderConfig) -> list[Entry]:
         "mlp/wo/kernel": "ffn_down",
     }
     outer = ("token_embd.weight", "output_norm.weight", "output.weight")
-    return _decoder_entries(config, layer, "blk.{}.{}.weight", outer)
+    return _decoder_entries(config, layer, "blk.{}.{}", outer)
 
 
 def huggingface_entries(config: T5Config | DecoderConfig) -> list[Entry]:
-    """Returns the entries of a Hugging Face T5 or Llama checkpoint."""
+    """Returns the entries of a Hugging Face checkpoint of any family."""
     if isinstance(config, T5Config):
         return _t5_entries(config)
     layer = {
@@ -76,7 +76,7 @@ def huggingface_entries(config: T5Config | DecoderConfig) -> list[Entry]:
         "mlp/wo/kernel": "mlp.down_proj",
     }
     outer = ("model.embed_tokens.weight", "model.norm.weight", "lm_head.weight")
-    return _decoder_entries(config, layer, "model.layers.{}.{}.weight", outer)
+    return _decoder_entries(config, layer, "model.layers.{}.{}", outer)
 
 
 def _decoder_entries(
@@ -92,6 +92,12 @@ def _decoder_entries(
     ]
     if not config.logits_via_embedding:
         entries.append(_entry("decoder/logits_dense/kernel", head))
+    biases = {}
+    if config.qkv_bias:
+        for name in ("query", "key", "value"):
+            theirs = layer[f"self_attention/{name}/kernel"]
+            biases[f"self_attention/{name}/bias"] = f"{theirs}.bias"
+    layer = {ours: f"{theirs}.weight" for ours, theirs in layer.items()} | biases
     return entries + _layer_entries("decoder", config.num_layers, layer, pattern)
 
 

@@ -3,6 +3,8 @@
     with open_weights("flan_t5_small") as source:
         params = load_params(source)                   # whole, on the host
         params = place_params(source, shardings)       # each device gets its part
+        read = parameter_reader(source)                # or parameter_reader(params)
+        read("encoder/layers/mlp/wo/kernel", 3)        # of one layer
 
 A large model is never whole anywhere: placing it takes, on the host, one tensor of the
 file and this process's parts of one parameter.
@@ -19,6 +21,9 @@ from flanjax.convert.names import Entry, unstacked
 from flanjax.convert.weights import WeightSource
 from flanjax.errors import CheckpointError
 from flanjax.models.build import abstract_params, build_model
+from flanjax.models.decoder import DecoderConfig
+from flanjax.models.lora import LoraConfig
+from flanjax.models.t5 import T5Config
 from flanjax.train.trees import flatten, unflatten
 
 Tree = dict[str, Any]
@@ -38,7 +43,7 @@ def load_params(source: WeightSource, *, stacked: bool = True) -> Tree:
       CheckpointError: a tensor is missing or has another shape than the configuration
         says.
     """
-    shapes, params = _shapes(source, stacked), {}
+    shapes, params = parameter_shapes(source.config, stacked), {}
     for entry in _entries(source, stacked):
         path = "/".join(entry.path)
         array = np.empty(shapes[path], np.float32)
@@ -65,12 +70,54 @@ def place_params(source: WeightSource, shardings: Mapping[str, Any]) -> Tree:
     """
     flat = flatten(shardings)
     stacked = not any(n.startswith("layers_") for path in flat for n in path.split("/"))
-    shapes, params = _shapes(source, stacked), {}
+    shapes, params = parameter_shapes(source.config, stacked), {}
     for entry in _entries(source, stacked):
         path = "/".join(entry.path)
         if path in flat:
             params[path] = _place(source, entry, shapes[path], flat[path])
     return unflatten(params)
+
+
+def parameter_reader(
+    weights: WeightSource | Tree,
+) -> Callable[[str, int | None], np.ndarray]:
+    """Returns what reads single parameters for writing them to another file.
+
+    Args:
+      weights: an open source, or parameters with layers stacked or not.
+
+    Returns:
+      A function of a path ("decoder/layers/mlp/wo/kernel") and a layer (None: the
+      parameter is of no layer) to float32 values, axes as flanjax has them.
+    """
+    if isinstance(weights, Mapping):
+        flat = flatten(weights)
+
+        def from_tree(path: str, layer: int | None) -> np.ndarray:
+            alone = path.replace("/layers/", f"/layers_{layer}/")
+            if alone != path and alone in flat:
+                return np.asarray(flat[alone], np.float32)
+            leaf = flat[path]
+            return np.asarray(leaf if layer is None else leaf[layer], np.float32)
+
+        return from_tree
+
+    entries = {"/".join(entry.path): entry for entry in weights.entries()}
+
+    def from_source(path: str, layer: int | None) -> np.ndarray:
+        tensor = weights.read(entries[path].names[layer or 0])
+        return tensor.T if entries[path].transposed else tensor
+
+    return from_source
+
+
+def parameter_shapes(
+    config: T5Config | DecoderConfig, stacked: bool = True
+) -> dict[str, tuple[int, ...]]:
+    """Returns the shape of every parameter by its path, adapters left out."""
+    config = dataclasses.replace(config, scan_layers=stacked, lora=LoraConfig())
+    shapes = flatten(abstract_params(build_model(config))[0])
+    return {path: tuple(leaf.shape) for path, leaf in shapes.items()}
 
 
 def _place(
@@ -80,9 +127,10 @@ def _place(
     sharding: jax.sharding.Sharding,
 ) -> jax.Array:
     """One parameter; devices that hold the same part share one host buffer."""
+    where = sharding.addressable_devices_indices_map(shape)
     parts = {
-        device: tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
-        for device, index in sharding.addressable_devices_indices_map(shape).items()
+        device: tuple(s.indices(n)[:2] for s, n in zip(index or (), shape, strict=True))
+        for device, index in where.items()
     }
     buffers = {
         part: np.empty([end - start for start, end in part], np.float32)
@@ -131,9 +179,3 @@ def _each_row(
 def _entries(source: WeightSource, stacked: bool) -> list[Entry]:
     entries = source.entries()
     return entries if stacked else unstacked(entries)
-
-
-def _shapes(source: WeightSource, stacked: bool) -> dict[str, tuple[int, ...]]:
-    config = dataclasses.replace(source.config, scan_layers=stacked)
-    shapes = flatten(abstract_params(build_model(config))[0])
-    return {path: tuple(leaf.shape) for path, leaf in shapes.items()}

@@ -157,8 +157,19 @@ def edited(tmp_path, config, **changes):
     ("config", "changes", "message"),
     [
         (LLAMA, {"model_type": "gpt2"}, "'gpt2'"),
-        (LLAMA, {"attention_bias": True}, "biases"),
-        (LLAMA, {"rope_parameters": {"rope_type": "llama3"}}, "'llama3'"),
+        (LLAMA, {"attention_bias": True}, "attention_bias is True"),
+        (LLAMA, {"mlp_bias": True}, "mlp_bias is True"),
+        (LLAMA, {"hidden_act": "gelu"}, "hidden_act is 'gelu'"),
+        (LLAMA, {"quantization_config": {"bits": 4}}, "quantization_config"),
+        (LLAMA, {"rope_scaling": {"rope_type": "yarn"}}, "rope_type is 'yarn'"),
+        (LLAMA, {"rope_scaling": {"type": "dynamic"}}, "rope_type is 'dynamic'"),
+        (LLAMA, {"rope_parameters": {"rope_type": "llama3"}}, "no 'factor'"),
+        (LLAMA, {"rope_parameters": {"full_attention": {}}}, "rope_parameters"),
+        (LLAMA, {"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5"),
+        (LLAMA, {"model_type": "mixtral"}, "'mixtral'.*Did you mean 'mistral'"),
+        (LLAMA, {"vocab_size": 41}, r"\(40, 12\).*\(41, 12\)"),
+        (LLAMA, {"hidden_size": None}, "no 'hidden_size'"),
+        (LLAMA, {"model_type": "qwen2"}, "q_proj.bias' is missing"),
         (LLAMA, {"num_hidden_layers": 2}, "no place"),
         (LLAMA, {"num_hidden_layers": 4}, r"layers\.3.*missing"),
         (LLAMA, {"intermediate_size": 24}, r"gate_proj.*\(20, 12\).*\(24, 12\)"),
@@ -276,3 +287,52 @@ def test_a_recorded_directory_survives_load_export_load(name, shared, tmp_path):
     after = load_file(export / "model.safetensors")
     assert before.keys() == after.keys()
     assert_same(before, after)
+
+
+MODEL_TYPES = {"t5": "t5", "llama": "llama", "mistral": "mistral", "qwen2": "qwen2"}
+
+
+def test_every_family_survives_saving_and_loading(family, tmp_path):
+    directory = save_huggingface(tmp_path / "model", family.config, family.params)
+    config, params = load(directory)
+    assert config == family.config
+    assert_same(params, family.params)
+    facts = json.loads((directory / "config.json").read_text())
+    kind = next(k for k in MODEL_TYPES if family.name.startswith(k))
+    assert facts["model_type"] == MODEL_TYPES[kind]
+
+
+def test_weights_of_many_files_and_of_bfloat16_are_one_model(family, tmp_path):
+    import ml_dtypes
+    from safetensors.numpy import load_file
+
+    limit = 20_000
+    directory = save_huggingface(
+        tmp_path / "model",
+        family.config,
+        family.params,
+        dtype="bfloat16",
+        shard_bytes=limit,
+    )
+    index = json.loads((directory / "model.safetensors.index.json").read_text())
+    files = sorted(set(index["weight_map"].values()))
+    assert len(files) > 2
+    assert files[0] == f"model-00001-of-{len(files):05}.safetensors"
+    assert sorted(p.name for p in directory.glob("*.safetensors")) == files
+    stored = {file: load_file(directory / file) for file in files}
+    for file, tensors in stored.items():
+        assert sum(tensor.nbytes for tensor in tensors.values()) <= limit
+        assert all(index["weight_map"][name] == file for name in tensors)
+        assert {str(t.dtype) for t in tensors.values()} == {"bfloat16"}
+    total = sum(t.nbytes for tensors in stored.values() for t in tensors.values())
+    assert index["metadata"]["total_size"] == total
+    assert json.loads((directory / "config.json").read_text())["dtype"] == "bfloat16"
+    config, params = load(directory)
+    assert config == family.config
+    rounded = jax.tree.map(
+        lambda x: x.astype(ml_dtypes.bfloat16).astype(np.float32), family.params
+    )
+    assert_same(params, rounded)
+    # One file replaces many, and no stale shard stays.
+    save_huggingface(directory, family.config, family.params)
+    assert [p.name for p in directory.glob("model*")] == ["model.safetensors"]
