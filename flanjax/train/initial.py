@@ -72,9 +72,15 @@ def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]
       CheckpointError: there is no such state, or it does not fit the run's optimiser.
       ConfigError: as `initial_params`.
     """
-    if not config.initial_checkpoint:
-        return opt_state, "weights drawn from the seed; optimizer fresh", ""
     restore = config.restore
+    if not config.initial_checkpoint:
+        if restore.partial or restore.optimizer_state or restore.step != "fresh":
+            raise ConfigError(
+                "RestoreConfig says what to take from weights, and there are none",
+                where="RunConfig.restore",
+                fix="set INITIAL_CHECKPOINT_PATH, or leave RestoreConfig alone",
+            )
+        return opt_state, "weights drawn from the seed; optimizer fresh", ""
     with _planned(config) as (weights, plan):
         if isinstance(weights, T5XSource):
             if restore.optimizer_state:
@@ -167,7 +173,7 @@ def _note(
     optimizer: OptimizerConfig, restore: RestoreConfig, weights: WeightSource
 ) -> str:
     """What the optimiser starts with, in words."""
-    if not isinstance(weights, T5XSource) or restore == RestoreConfig():
+    if not isinstance(weights, T5XSource):
         return "optimizer fresh"
     step = weights.index.step
     moments = "restored" if restore.optimizer_state else "fresh"

@@ -34,7 +34,7 @@ from flanjax.progress import Progress
 from flanjax.train.checkpoint import Checkpointer
 from flanjax.train.flops import step_flops
 from flanjax.train.goodput import Goodput
-from flanjax.train.initial import initial_params
+from flanjax.train.initial import initial_optimizer, initial_params
 from flanjax.train.interrupt import InterruptGuard
 from flanjax.train.mesh import batch_sharding, check_batch_size, make_mesh
 from flanjax.train.monitor import MonitorConfig
@@ -313,8 +313,12 @@ def _state(
             take_params=True,
             trainable=trained,
         )
-    weights = f"weights from {source}" if source else "weights drawn from the seed"
-    return state, {}, f"{weights}; optimizer fresh; data from the beginning"
+        opt_state, line, report = initial_optimizer(config, state.opt_state)
+    if report and jax.process_index() == 0:
+        path = Path(config.model_dir) / "restore_report.txt"
+        path.write_text(report, encoding="utf-8")
+    state = state.replace(opt_state=opt_state)
+    return state, {}, f"{line}; data from the beginning"
 
 
 def _check_order(
