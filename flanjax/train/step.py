@@ -40,7 +40,11 @@ class TrainStep:
 
     def lower(self, state: TrainState, batch: Batch) -> jax.stages.Lowered:
         """Traces and lowers the step for abstract or real arguments; runs nothing."""
-        return self._compiled.lower(state.replace(frozen={}), state.frozen, dict(batch))
+        return self.trace(state, batch).lower()
+
+    def trace(self, state: TrainState, batch: Batch) -> jax.stages.Traced:
+        """The step's operations for such arguments: `trace(...).jaxpr`."""
+        return self._compiled.trace(state.replace(frozen={}), state.frozen, dict(batch))
 
     @property
     def compiles(self) -> int:
