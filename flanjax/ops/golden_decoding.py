@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -56,16 +57,16 @@ def encoder_decoder(golden: Golden) -> Iterator[Row]:
     yield _scores_of_greedy(expected, model, params)
 
 
-def _targets(inputs: np.ndarray) -> np.ndarray:
+def _targets(inputs: np.ndarray) -> jax.Array:
     """Recorded decoder inputs are one behind the targets."""
-    return np.pad(inputs[:, 1:], ((0, 0), (0, 1)))
+    return jnp.pad(inputs[:, 1:], ((0, 0), (0, 1)))
 
 
 def _scores_of_greedy(
     expected: Mapping[str, np.ndarray], model: Any, params: Any
 ) -> Row:
     targets = expected["score_batch/targets"]
-    batch = {
+    batch: dict[str, Any] = {
         "encoder_input_tokens": expected["encoder_input_tokens_padded"],
         "decoder_input_tokens": np.pad(targets[:, :-1], ((0, 0), (1, 0))),
         "decoder_target_tokens": targets,
@@ -82,7 +83,7 @@ def decoder_only(golden: Golden) -> Iterator[Row]:
     batch = expected.below("batch/")
     # The start token and the prompt: all that sees itself in both directions.
     lengths = np.sum(batch["decoder_causal_attention"], axis=1)
-    prompts = {
+    prompts: dict[str, Any] = {
         "decoder_input_tokens": batch["decoder_input_tokens"][:, : lengths.max()],
         "lengths": lengths,
     }

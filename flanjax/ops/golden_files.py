@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from flanjax.convert.t5x_layout import SLOTS, take_layer
 from flanjax.models.build import build_model
 from flanjax.models.decoder import DecoderConfig
 from flanjax.models.layers import stack_layers
@@ -24,8 +25,6 @@ from flanjax.models.t5 import T5Config
 from flanjax.train.trees import unflatten
 
 EOS_ID = 1
-
-SLOTS = ("v_row", "v_col", "v", "m")
 
 
 class Arrays(Mapping[str, np.ndarray]):
@@ -95,8 +94,8 @@ class Golden:
     def flat(self, name: str) -> dict[str, np.ndarray]:
         """A file of parameters or optimiser state by flanjax's unscanned names.
 
-        The scanned network of T5X holds all layers in one array, on an axis that
-        meta.json names; here each layer stands alone, and heads are joined.
+        The scanned network of T5X holds all layers in one array; here each layer
+        stands alone.
         """
         arrays = dict(self.arrays(name))
         if name.startswith("scalable_"):
@@ -170,42 +169,15 @@ class Golden:
         return {"encoder": sizes["enc"], "decoder": sizes["dec"]}
 
     def _unscanned(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        axes = self.axes("scalable_param_axes")
         flat = {}
         for name, value in arrays.items():
-            parent, slot = name.rpartition("/")[::2]
-            path, slot = (parent, slot) if slot in SLOTS else (name, "")
-            kept = _slot_axes(axes[path], slot)
-            if "layers" not in axes[path]:
+            path, _, slot = name.rpartition("/")
+            path, slot = (path, slot) if slot in SLOTS else (name, "v")
+            stack, inner, *rest = name.split("/")
+            if stack != inner:
                 flat[name] = value
                 continue
-            stack, _, rest = name.split("/", 2)
             for i in range(self._layers[stack]):
-                layer = value
-                # A slot that is not used has no layers: zeros of shape (1,).
-                if value.shape != (1,):
-                    layer = np.take(value, i, kept.index("layers"))
-                    layer = _joined(layer, [a for a in kept if a != "layers"])
-                flat[f"{stack}/layers_{i}/{rest}"] = layer
+                layer = "/".join([stack, f"layers_{i}", *rest])
+                flat[layer] = take_layer(path, slot, value, i)
         return flat
-
-
-def _slot_axes(axes: tuple[str, ...], slot: str) -> tuple[str, ...]:
-    """Axes of a parameter's optimiser slot (or of itself) in T5X's scanned network.
-
-    Rows are the embedding's dimension, columns all others; layers are never averaged.
-    """
-    dropped = {
-        "v_row": lambda axis: axis not in ("embed", "layers"),
-        "v_col": lambda axis: axis == "embed",
-    }.get(slot, lambda axis: False)
-    return tuple(axis for axis in axes if not dropped(axis))
-
-
-def _joined(value: np.ndarray, axes: list[str]) -> np.ndarray:
-    """Joins the dimensions of heads and of a head, as flanjax's kernels have them."""
-    if "kv" not in axes:
-        return value
-    at = axes.index("kv")
-    shape = value.shape
-    return value.reshape(*shape[: at - 1], shape[at - 1] * shape[at], *shape[at + 1 :])

@@ -13,7 +13,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from flanjax.decode.score import score_batch
 from flanjax.models.attention import relative_position_bucket
@@ -25,9 +24,9 @@ from flanjax.ops.golden_files import Golden
 from flanjax.train.schedules import ScheduleConfig, make_schedule
 from flanjax.train.trees import flatten
 
-LOGITS = {"rtol": 1e-4, "atol": 2e-5}
-LOSS = {"rtol": 1e-5}
-SCORE = {"atol": 1e-4}
+LOGITS: dict[str, Any] = {"rtol": 1e-4, "atol": 2e-5}
+LOSS: dict[str, Any] = {"rtol": 1e-5}
+SCORE: dict[str, Any] = {"atol": 1e-4}
 
 _NORMALIZERS = {
     "none": None,
@@ -63,7 +62,8 @@ def parameters(golden: Golden) -> Iterator[Row]:
 
 def forward(golden: Golden) -> Iterator[Row]:
     """Packed batch: encoder output, logits in both dtypes, scores of the rows."""
-    batch, expected = dict(golden.arrays("batch.npz")), golden.arrays("forward.npz")
+    batch: dict[str, Any] = dict(golden.arrays("batch.npz"))
+    expected = golden.arrays("forward.npz")
     params, model = golden.params("params.npz"), golden.encoder_decoder()
     encoded = _apply(model, params, batch, "encode")
     real = batch["encoder_segment_ids"] != 0
@@ -82,7 +82,7 @@ def forward(golden: Golden) -> Iterator[Row]:
 def unpacked(golden: Golden) -> Iterator[Row]:
     """The same rows without segment ids: one padded example in each."""
     expected, params = golden.arrays("forward.npz"), golden.params("params.npz")
-    batch = {
+    batch: dict[str, Any] = {
         name: value
         for name, value in golden.arrays("batch.npz").items()
         if not name.endswith(_PACKING)
@@ -97,7 +97,7 @@ def unpacked(golden: Golden) -> Iterator[Row]:
 
 def t5_1_0(golden: Golden) -> Iterator[Row]:
     """T5 1.0: ReLU and a tied, scaled output head."""
-    batch = dict(golden.arrays("batch.npz"))
+    batch: dict[str, Any] = dict(golden.arrays("batch.npz"))
     changes = {"mlp_activations": ("relu",), "logits_via_embedding": True}
     model = golden.encoder_decoder(**changes)
     yield from _logits_and_loss(golden, "t5_1_0", model, batch)
@@ -105,14 +105,14 @@ def t5_1_0(golden: Golden) -> Iterator[Row]:
 
 def scanned(golden: Golden) -> Iterator[Row]:
     """T5X's scanned network: a relative-position bias in every layer."""
-    batch = dict(golden.arrays("batch.npz"))
+    batch: dict[str, Any] = dict(golden.arrays("batch.npz"))
     model = golden.encoder_decoder(relpos_per_layer=True)
     yield from _logits_and_loss(golden, "scalable", model, batch)
 
 
 def decoder_only(golden: Golden) -> Iterator[Row]:
     """T5X's decoder-only network, causal and as a prefix language model."""
-    batch = dict(golden.arrays("deconly_batch.npz"))
+    batch: dict[str, Any] = dict(golden.arrays("deconly_batch.npz"))
     for file in golden.files(r"deconly_(causal|prefixlm)_forward\.npz"):
         model = golden.decoder_only(prefix_lm=file[1] == "prefixlm")
         yield from _logits_and_loss(
@@ -124,7 +124,7 @@ def _logits_and_loss(
     golden: Golden,
     name: str,
     model: Any,
-    batch: Mapping[str, np.ndarray],
+    batch: Mapping[str, Any],
     params_file: str | None = None,
 ) -> Iterator[Row]:
     """Compares every array of `{name}_forward.npz`."""

@@ -9,18 +9,19 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
+from flanjax.convert.t5x_layout import SLOTS
 from flanjax.models.build import abstract_params
 from flanjax.models.layers import unstack_layers
 from flanjax.models.loss import LossConfig
 from flanjax.ops.compare import Row, compare, compare_trees
-from flanjax.ops.golden_files import SLOTS, Golden
+from flanjax.ops.golden_files import Golden
 from flanjax.train.mesh import MeshConfig, make_mesh
 from flanjax.train.optim import OptimizerConfig, make_optimizer
 from flanjax.train.schedules import ScheduleConfig
 from flanjax.train.state import TrainState, init_state, state_shardings
 from flanjax.train.step import make_train_step
-from flanjax.train.trees import flatten, unflatten
 
 Metrics = Mapping[str, Any]
 
@@ -47,7 +48,7 @@ def trajectories(golden: Golden) -> Iterator[Row]:
         elif kind == "noparamscale":
             settings = {"multiply_by_parameter_scale": False}
         elif kind == "momentum_wd":
-            settings, rate = _MOMENTUM, _warmed_up(golden)
+            settings, rate = _MOMENTUM, _warmed_up(golden.arrays(f"{name}.npz"))
             loss = LossConfig(label_smoothing=0.1, normalizer="num_real_target_tokens")
         model = golden.encoder_decoder()
         config = OptimizerConfig(schedule=rate, **settings)
@@ -82,12 +83,14 @@ def _constant(golden: Golden) -> ScheduleConfig:
     return ScheduleConfig("constant", golden.meta["config"]["lr"])
 
 
-def _warmed_up(golden: Golden) -> ScheduleConfig:
-    return ScheduleConfig(
-        "constant * linear_warmup * rsqrt_normalized_decay",
-        golden.meta["config"]["lr"],
-        warmup_steps=5,
-    )
+def _warmed_up(recorded: Mapping[str, np.ndarray]) -> ScheduleConfig:
+    """The schedule of the momentum run, which meta.json does not give in numbers.
+
+    Its peak is the base rate and ends the warm-up; all other rates follow from these.
+    """
+    peak = int(np.argmax(recorded["lr"]))
+    factors = "constant * linear_warmup * rsqrt_normalized_decay"
+    return ScheduleConfig(factors, float(recorded["lr"][peak]), warmup_steps=peak)
 
 
 def _run(
@@ -129,23 +132,23 @@ def _run(
     yield compare_trees(check, final, recorded, atol=2e-6)
     if f"{end}_final_opt_state.npz" not in golden.meta["arrays"]:
         return
-    slots = {
-        f"{path}/{slot}": value
-        for slot in SLOTS
-        for path, value in flatten(
-            unstack_layers(getattr(state.opt_state, slot))
-        ).items()
-    }
-    # Squares of gradients that are all but zero hold rounding error alone: an
-    # absolute part of 1e-9 of the array's largest value leaves those out.
-    yield compare_trees(
-        f"{name}: optimiser state",
-        unflatten(slots),
-        golden.flat(f"{end}_final_opt_state.npz"),
-        rtol=1e-3,
-        atol=1e-9,
-        relative_to_largest=True,
-    )
+    recorded = golden.flat(f"{end}_final_opt_state.npz")
+    for slot in SLOTS:
+        # Squares of gradients that are all but zero hold rounding error alone: an
+        # absolute part of 1e-9 of the array's largest value leaves those out. Momentum
+        # crosses zero where gradients cancel, and has what gradients are allowed.
+        yield compare_trees(
+            f"{name}: optimiser state {slot}",
+            unstack_layers(getattr(state.opt_state, slot)),
+            {
+                path.removesuffix(f"/{slot}"): value
+                for path, value in recorded.items()
+                if path.endswith(f"/{slot}")
+            },
+            rtol=1e-3,
+            atol=1e-5 if slot == "m" else 1e-9,
+            relative_to_largest=True,
+        )
 
 
 def _train(
