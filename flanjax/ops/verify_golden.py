@@ -15,6 +15,7 @@ import jax
 
 from flanjax.ops import golden_decoding, golden_forward, golden_training
 from flanjax.ops.compare import Row
+from flanjax.ops.golden_checkpoints import golden_checkpoints
 from flanjax.ops.golden_files import Golden
 
 CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
@@ -33,6 +34,7 @@ CHECKS: dict[str, Callable[[Golden], Iterator[Row]]] = {
     "training, decoder-only": golden_training.decoder_only,
     "decoding": golden_decoding.encoder_decoder,
     "decoding, decoder-only": golden_decoding.decoder_only,
+    "checkpoints": golden_checkpoints,
 }
 
 

@@ -95,6 +95,7 @@ def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]
 def _planned(config: RunConfig) -> Iterator[tuple[WeightSource, RestorePlan]]:
     """Opens the weights and decides what comes from them."""
     source, restore = config.initial_checkpoint, config.restore
+    assert source
     with open_weights(source, config.model, whole=not restore.partial) as weights:
         _check_moments(config.optimizer, restore, weights, source)
         yield weights, plan_restore(weights, config.model, restore)
