@@ -289,24 +289,20 @@ def test_a_recorded_directory_survives_load_export_load(name, shared, tmp_path):
     assert_same(before, after)
 
 
-MODEL_TYPES = {"t5": "t5", "llama": "llama", "mistral": "mistral", "qwen2": "qwen2"}
-
-
 def test_every_family_survives_saving_and_loading(family, tmp_path):
     directory = save_huggingface(tmp_path / "model", family.config, family.params)
     config, params = load(directory)
     assert config == family.config
     assert_same(params, family.params)
     facts = json.loads((directory / "config.json").read_text())
-    kind = next(k for k in MODEL_TYPES if family.name.startswith(k))
-    assert facts["model_type"] == MODEL_TYPES[kind]
+    assert family.name.startswith(facts["model_type"])
 
 
 def test_weights_of_many_files_and_of_bfloat16_are_one_model(family, tmp_path):
     import ml_dtypes
     from safetensors.numpy import load_file
 
-    limit = 20_000
+    limit = 10_000
     directory = save_huggingface(
         tmp_path / "model",
         family.config,
