@@ -13,9 +13,15 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 
 from flanjax.errors import ConfigError, nearest
-from flanjax.models.partitioning import at_use, constrain
+from flanjax.models.partitioning import (
+    at_use,
+    constrain,
+    gathers,
+    save_all_but_gathered,
+)
 
 Initializer = Callable[..., jax.Array]
 
@@ -26,9 +32,17 @@ ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "linear": lambda x: x,
 }
 
+_keep = jax.checkpoint_policies.save_only_these_names
+_QKV = ("query", "key", "value")
+
+# What the backward pass keeps from the forward pass, most to least; it computes the
+# rest again. Names are those of T5X and MaxText, and of the `Dense` modules.
 REMAT_POLICIES = {
     "none": None,
     "minimal": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+    "save_dot_except_mlpwi": _keep(*_QKV, "out", "wo"),
+    "save_dot_except_mlp": _keep(*_QKV, "out"),
+    "save_qkv_proj": _keep(*_QKV),
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
@@ -140,7 +154,7 @@ class Dense(nn.Module):
             keep_all = not self.has_rng("dropout")
             adapted = nn.Dropout(lora.dropout, deterministic=keep_all)(inputs)
             outputs += matmul(matmul(adapted, a), b * lora.scale)
-        return outputs
+        return checkpoint_name(outputs, str(self.name))
 
 
 class RMSNorm(nn.Module):
@@ -250,11 +264,12 @@ def apply_layers(
     Returns:
       Activations, and the layers' new cache in the form it was given in.
     """
-    if config.remat_policy != "none":
+    policy = REMAT_POLICIES[config.remat_policy]
+    if policy is None and gathers():
+        policy = save_all_but_gathered
+    if policy is not None:
         layer_class = nn.remat(
-            layer_class,
-            policy=REMAT_POLICIES[config.remat_policy],
-            prevent_cse=not config.scan_layers,
+            layer_class, policy=policy, prevent_cse=not config.scan_layers
         )
     if not config.scan_layers:
         new_cache = []

@@ -22,6 +22,7 @@ import jax
 import jax.numpy as jnp
 
 from flanjax.errors import ConfigError, nearest
+from flanjax.models.partitioning import constrain, parts, unpartitioned
 
 NORMALIZERS = (
     "num_real_target_tokens",
@@ -30,6 +31,15 @@ NORMALIZERS = (
 )
 
 Sums = dict[str, jax.Array]
+
+# Rows for the loss, whole because positions move within them.
+_ROWS = ("loss_batch", None)
+_HEAD_AXES = {
+    "embedding": ("vocab", "embed"),
+    "kernel": ("embed", "vocab"),
+    "lora_a": ("embed", "lora_rank"),
+    "lora_b": ("lora_rank", "vocab"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,8 +108,10 @@ def loss_and_metrics(
     hidden = model.apply(
         variables, batch, dropout_rng is None, method="hidden", rngs=rngs
     )
-    targets = batch["decoder_target_tokens"]
+    hidden = constrain(hidden, (*_ROWS, "activation_embed"))
+    targets = constrain(batch["decoder_target_tokens"], _ROWS)
     plain = batch.get("decoder_loss_weights", targets > 0).astype(jnp.float32)
+    plain = constrain(plain, _ROWS)
     weights = plain
     if config.normalizer == "average_per_sequence":
         weights = _weights_per_sequence(plain, batch.get("decoder_segment_ids"))
@@ -204,7 +216,9 @@ def _run_chunks(model, config, head, hidden, scoring, wanted):
     pad = lambda x: jnp.pad(x, ((0, 0), (0, padding)) + ((0, 0),) * (x.ndim - 2))  # noqa: E731
     length, hidden, scoring = hidden.shape[1], pad(hidden), tuple(map(pad, scoring))
     needed = jnp.max(jnp.sum(scoring[-1] != 0, axis=1))
-    head_grad = jax.tree.map(jnp.zeros_like, head) if wanted[0] else None
+    shards = parts("loss_batch", hidden.shape[0])
+    heads = _for_each_shard(head, shards)
+    head_grad = jax.tree.map(jnp.zeros_like, heads) if wanted[0] else None
     hidden_grad = jnp.zeros_like(hidden) if wanted[1] else None
 
     def body(i, carry):
@@ -212,9 +226,7 @@ def _run_chunks(model, config, head, hidden, scoring, wanted):
         start = i * chunk
         cut = lambda x: jax.lax.dynamic_slice_in_dim(x, start, chunk, axis=1)  # noqa: E731
         logits, pull = jax.vjp(
-            lambda head, x: model.apply({"params": head}, x, method="logits"),
-            head,
-            cut(hidden),
+            functools.partial(_logits, model, shards), heads, cut(hidden)
         )
         chunk_loss, chunk_sums, logits_grad = _token_losses(
             config, logits, *map(cut, scoring)
@@ -234,9 +246,47 @@ def _run_chunks(model, config, head, hidden, scoring, wanted):
     carry = (zero, {"z_loss": zero, "correct": zero}, head_grad, hidden_grad)
     chunks = (needed + chunk - 1) // chunk
     loss, sums, head_grad, hidden_grad = jax.lax.fori_loop(0, chunks, body, carry)
+    if wanted[0] and shards > 1:
+        head_grad = jax.tree_util.tree_map_with_path(
+            lambda path, x: constrain(jnp.sum(x, axis=0), _HEAD_AXES[path[-1].key]),
+            head_grad,
+        )
     if wanted[1]:
         hidden_grad = hidden_grad[:, :length]
     return loss, sums, (head_grad, hidden_grad)
+
+
+def _for_each_shard(head, shards):
+    """Gathers the output head before the loop, with an axis of the rows' shards.
+
+    So that each shard adds up a gradient of its own, and these are added once, after
+    the loop: else devices would exchange the head and its gradient in every chunk.
+    """
+    if shards == 1:
+        return head
+
+    def one(path, x):
+        axes = [f"activation_{name}" for name in _HEAD_AXES[path[-1].key]]
+        return constrain(jnp.broadcast_to(x, (shards, *x.shape)), ("loss_batch", *axes))
+
+    return jax.tree_util.tree_map_with_path(one, head)
+
+
+def _logits(model, shards, heads, hidden):
+    """Maps [batch, chunk, embed] to logits, each shard of the rows with its head."""
+
+    def apply(head, x):
+        return model.apply({"params": head}, x, method="logits")
+
+    # The head lies where it is used already.
+    with unpartitioned():
+        if shards == 1:
+            logits = apply(heads, hidden)
+        else:
+            rows = hidden.reshape(shards, -1, *hidden.shape[1:])
+            logits = jax.vmap(apply)(heads, rows)
+            logits = logits.reshape(*hidden.shape[:-1], -1)
+    return constrain(logits, ("loss_batch", "length", "activation_vocab"))
 
 
 def _token_losses(config, logits, targets, weights, plain):

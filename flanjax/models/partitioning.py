@@ -9,16 +9,18 @@ that models know nothing of meshes. The table of rules is `flanjax.train.mesh.RU
 
 import contextlib
 import contextvars
-import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Rules = Mapping[str, tuple[str, ...]]
 Names = Sequence[str | None]
+
+_ACTIVATION, _GATHERED = "laid out activation", "gathered parameter"
 
 
 class _Layout(NamedTuple):
@@ -86,7 +88,8 @@ def constrain(x: jax.Array, names: Names) -> jax.Array:
     if layout is None:
         return x
     spec = axes_spec(names, x.shape, *layout)
-    return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+    x = jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+    return checkpoint_name(x, _ACTIVATION)
 
 
 def at_use(parameter: jax.Array, names: Names) -> jax.Array:
@@ -103,26 +106,38 @@ def at_use(parameter: jax.Array, names: Names) -> jax.Array:
         NamedSharding(mesh, axes_spec(axes, parameter.shape, mesh, rules))
         for axes in (names, [name and f"activation_{name}" for name in names])
     )
-    return parameter if stored == used else _gathered(parameter, stored, used)
+    if stored == used:
+        return parameter
+    # Said of both ends, or the gather may move ahead of the cast to bfloat16. Backwards
+    # they say that the gradient is added up and each device keeps its part of it.
+    for sharding in (stored, used):
+        parameter = jax.lax.with_sharding_constraint(parameter, sharding)
+    return checkpoint_name(parameter, _GATHERED)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _gathered(parameter, stored, used):
-    # Said of both ends, or the gather may move ahead of the cast to bfloat16.
-    parameter = jax.lax.with_sharding_constraint(parameter, stored)
-    return jax.lax.with_sharding_constraint(parameter, used)
+def gathers() -> bool:
+    """Whether parameters lie in more parts than layers use them in (FSDP)."""
+    layout = _layout.get()
+    if layout is None:
+        return False
+    mesh, rules = layout
+    return any(
+        mesh.shape[axis] > 1
+        for name, axes in rules.items()
+        for axis in axes
+        if axis not in rules.get(f"activation_{name}", axes)
+    )
 
 
-def _gathered_forward(parameter, stored, used):
-    return _gathered(parameter, stored, used), None
+def save_all_but_gathered(primitive: Any, *_: Any, **params: Any) -> bool:
+    """Remat policy: the backward pass keeps all it needs but gathered parameters.
 
-
-def _gathered_backward(stored, used, residuals, gradient):
-    del used, residuals
-    return (jax.lax.with_sharding_constraint(gradient, stored),)
-
-
-_gathered.defvjp(_gathered_forward, _gathered_backward)
+    They are gathered again: kept, they would be the whole model on every device.
+    """
+    if primitive.name == "name":
+        return params["name"] != _GATHERED
+    # Constraints on activations are kept under their name, those of gathers are not.
+    return primitive.name != "sharding_constraint"
 
 
 def parts(name: str, size: int) -> int:

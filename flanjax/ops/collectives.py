@@ -39,6 +39,10 @@ _CALLED = re.compile(
 )
 _BRANCHES = re.compile(r"\b(?:branch_computations|called_computations)=\{([^}]*)\}")
 _ROUNDS = re.compile(r'"known_trip_count":\{"n":"(\d+)"')
+_LESS = re.compile(
+    r"^ROOT %?[\w.\-]+ = \S+ compare\(%?[\w.\-]+, %?([\w.\-]+)\), direction=LT"
+)
+_CONSTANT = re.compile(r"^%?([\w.\-]+) = s32\S* constant\((\d+)\)")
 _NAME = re.compile(r'op_name="([^"]*)"')
 _CHANNEL = re.compile(r"channel_id=(\d+)")
 # The three ways to write who talks to whom, and that of permutations.
@@ -115,12 +119,9 @@ def collectives(text: str, mesh: Mesh | None = None) -> list[Collective]:
                         label[1] if label else "",
                     )
                 continue
-            rounds, known = 1, True
-            if operation == "while":
-                count = _ROUNDS.search(rest)
-                rounds, known = (int(count[1]), True) if count else (1, False)
+            rounds = _rounds(rest, computations) if operation == "while" else 1
             for called in _calls(rest):
-                visit(called, times * rounds, exact and known)
+                visit(called, times * (rounds or 1), exact and rounds is not None)
 
     visit(entry, 1, True)
     return list(found.values())
@@ -159,6 +160,22 @@ def _computations(text: str) -> tuple[dict[str, list[str]], str]:
         elif lines is not None:
             lines.append(line.strip())
     return computations, entry
+
+
+def _rounds(rest: str, computations: dict[str, list[str]]) -> int | None:
+    """Rounds of a loop, if they do not depend on data."""
+    count = _ROUNDS.search(rest)
+    if count:
+        return int(count[1])
+    # On TPUs XLA does not write it down, but `counter < constant` says the same.
+    condition = re.search(r"condition=%?([\w.\-]+)", rest)
+    lines = computations.get(condition[1], []) if condition else []
+    compare = next((_LESS.match(line) for line in lines if "ROOT" in line), None)
+    for line in lines if compare else ():
+        limit = _CONSTANT.match(line)
+        if compare and limit and limit[1] == compare[1]:
+            return int(limit[2])
+    return None
 
 
 def _calls(rest: str) -> Iterator[str]:
