@@ -198,3 +198,38 @@ def test_an_unknown_task_is_refused_with_the_nearest_name(store, tmp_path):
 def test_a_batch_of_a_finished_run_can_be_looked_at_again(straight, capsys):
     assert main(["data", "show", f"--run={straight}", "--step=3", "--num=1"]) == 0
     assert "row 0" in capsys.readouterr().out
+
+
+def test_a_run_accounts_for_its_time_and_says_what_a_spike_was_made_of(
+    store, tmp_path, capsys
+):
+    run = tmp_path / "run"
+    watch = [
+        "--gin.MonitorConfig.group_norms=True",
+        # Without learning the loss only scatters: some step is above the usual.
+        "--gin.LEARNING_RATE=0.0",
+        "--gin.MonitorConfig.spike_deviations=0.01",
+        "--gin.MonitorConfig.spike_window=20",
+        "--profile=2",
+    ]
+    assert main(_flags(store, run, *watch, steps=40)) == 0
+    out = capsys.readouterr().out
+    rows = [json.loads(x) for x in (run / "metrics.jsonl").read_text().splitlines()]
+    steps = [row for row in rows if row["kind"] == "train"]
+    last = steps[-1]
+    assert 0 < last["goodput"] < 1 and "goodput" in out
+    spent = {k: v for k, v in last.items() if k.startswith("seconds/")}
+    assert spent["seconds/compute"] / sum(spent.values()) == pytest.approx(
+        last["goodput"], abs=0.02
+    )
+    grads = [v for k, v in last.items() if k.startswith("grad_norm/")]
+    assert np.sqrt(np.sum(np.square(grads))) == pytest.approx(
+        last["grad_norm"], rel=1e-4
+    )
+    events = [row for row in rows if row["kind"] == "event"]
+    spikes = [row for row in events if row["event"] == "loss spike"]
+    assert spikes and all(row["loss"] > row["usual"] for row in spikes)
+    assert "tiny_" in spikes[0]["examples"] and "loss spike at step" in out
+    assert not [row for row in events if row["event"] == "compiled again"]
+    summary = (run / "profile" / "summary.txt").read_text()
+    assert summary.startswith("2 steps") and "encoder/mlp" in summary
