@@ -1,15 +1,31 @@
 """Every gin file parses, every recipe says what it needs, and mistakes are named."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from flanjax.config import load_config
 from flanjax.errors import ConfigError
+from flanjax.train.flops import run_cost
+from flanjax.train.paper_runs import PAPER_RUNS
+from flanjax.train.peak import PEAKS
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted((ROOT / "gin/recipes").rglob("*.gin"))
+PARTS = sorted(
+    p for kind in ("runs", "models") for p in (ROOT / "gin" / kind).glob("*")
+)
 TINY = "gin/recipes/tiny.gin"
+# Table 22 of https://arxiv.org/abs/2210.11416: dropout and learning rate.
+PUBLISHED = {
+    **{f"flan_t5_{size}": (0.05, 5e-4) for size in "small base large xl xxl".split()},
+    "flan_palm_8b": (0.05, 3e-3),
+    "flan_palm_62b": (0.05, 3e-3),
+    "flan_palm_540b": (0.1, 1e-3),
+    "flan_cont_palm_62b": (0.05, 3e-3),
+    "flan_u_palm_540b": (0.1, 1e-3),
+}
 
 
 def _load(*bindings, files=(TINY,)):
@@ -23,6 +39,77 @@ def test_a_recipe_resolves_and_states_command_hardware_time_and_result(path):
     head = path.read_text().split("\ninclude")[0]
     for word in ("command:", "hardware:", "time:", "expect:"):
         assert word in head
+
+
+def test_every_other_file_is_part_of_one_that_is_loaded_here_or_with_the_sizes():
+    texts = [path.read_text() for path in (*RECIPES, *PARTS)]
+    for path in PARTS:
+        name = path.relative_to(ROOT).as_posix()
+        included = any(f'include "{name}"' in text for text in texts)
+        assert included or " parameters" in path.read_text().splitlines()[0], name
+
+
+@pytest.mark.parametrize("run", PAPER_RUNS, ids=lambda run: run.recipe)
+def test_a_recipe_of_the_paper_has_its_settings(run):
+    config, _ = _load(files=[f"gin/recipes/{run.recipe}.gin"])
+    assert (config.train_steps, config.data.batch_size) == (run.steps, run.batch)
+    rate = config.optimizer.schedule
+    assert (config.model.dropout_rate, rate.base_learning_rate) == PUBLISHED[run.recipe]
+    assert (config.optimizer.name, rate.factors) == ("adafactor", "constant")
+    assert config.data.packing and config.prepare.mixture == "flan2022"
+    assert sum(config.data.feature_lengths.values()) == 2560
+    start = config.initial_checkpoint
+    assert start.startswith("t5x:") and start.split("/")[1].startswith(
+        run.recipe.removeprefix("flan_").replace("t5_", "t5_1_1_lm100k_")
+    )
+
+
+@pytest.mark.parametrize("run", PAPER_RUNS, ids=lambda run: run.recipe)
+def test_hours_tokens_and_flops_of_a_recipe_are_computed(run):
+    path = ROOT / f"gin/recipes/{run.recipe}.gin"
+    head, cost = path.read_text(), run_cost(_load(files=[str(path)])[0])
+    hardware = re.search(r"hardware: (\d+) x (TPU v4)\n", head)
+    assert hardware
+    peak = int(hardware[1]) * dict(PEAKS)[hardware[2]]
+    for line in (
+        f"time:     {cost.hours(peak, 0.4):.1f} h at 40 % of their peak (assumed)",
+        f"tokens:   {cost.tokens / 1e9:.2f} B in {cost.rows / 1e6:.2f} M packed rows",
+        f"flops:    {cost.flops:.2e} in matrix products; "
+        f"by the paper's count {run.finetune_flops:.2e},",
+        f"printed there as {run.finetune_printed:.1e}",
+        "Not run here",
+    ):
+        assert line in head
+    if run.recipe == "flan_palm_540b":  # The one whose hours the paper gives.
+        assert f"{cost.hours(peak, 1.0) / 37:.0%}" == "30%"
+
+
+def test_the_mesh_of_a_recipe_divides_its_batch_and_heads():
+    for run in PAPER_RUNS:
+        path = ROOT / f"gin/recipes/{run.recipe}.gin"
+        config, _ = _load(files=[str(path)])
+        chips = int(re.findall(r"hardware: (\d+) x", path.read_text())[0])
+        mesh = config.mesh
+        copies = chips // (mesh.fsdp * mesh.tensor)
+        assert copies * mesh.fsdp * mesh.tensor == chips
+        assert config.data.batch_size % (copies * mesh.fsdp) == 0
+        assert config.model.num_heads % mesh.tensor == 0
+
+
+@pytest.mark.slow
+def test_every_recipe_s_mixture_and_evaluations_exist():
+    import importlib
+
+    import seqio
+
+    from flanjax.eval.suites import resolve_evals
+
+    for path in RECIPES:
+        prepare = _load(files=[str(path)])[0].prepare
+        for module in prepare.mixture_modules:
+            importlib.import_module(module)
+        assert seqio.get_mixture_or_task(prepare.mixture)
+        assert resolve_evals(prepare.evals)
 
 
 def test_the_resolved_text_parses_to_the_same_configuration(tmp_path):
