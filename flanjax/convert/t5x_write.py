@@ -18,12 +18,13 @@ from typing import Any
 import msgpack
 import numpy as np
 
-from flanjax.convert.names import Entry
+from flanjax.convert.place import Tree, parameter_reader
 from flanjax.convert.t5x_index import ARRAY_TYPE, INDEX, VERSION, numpy_dtype
 from flanjax.convert.t5x_layout import SLOTS, join_layers, split_name, t5x_entries
+from flanjax.convert.weights import WeightSource
 from flanjax.errors import ConfigError
 from flanjax.models.decoder import DecoderConfig
-from flanjax.models.layers import stack_layers
+from flanjax.models.lora import is_lora
 from flanjax.models.t5 import T5Config
 from flanjax.train.optim import AdafactorState
 from flanjax.train.trees import flatten, unflatten
@@ -35,7 +36,7 @@ _CHUNK_BYTES = 64 * 2**20
 def save_t5x(
     directory: str | os.PathLike[str],
     config: T5Config | DecoderConfig,
-    params: Mapping[str, Any],
+    weights: Tree | WeightSource,
     *,
     step: int,
     optimizer: AdafactorState | None = None,
@@ -46,7 +47,8 @@ def save_t5x(
     Args:
       directory: may hold other checkpoints; one of the same step is replaced.
       config: the model's configuration.
-      params: its parameters, without adapters, layers stacked or not.
+      weights: its parameters, adapters merged (flanjax.models.lora.merge_lora), or an
+        open source.
       step: the optimiser's step, which T5X goes on from.
       optimizer: Adafactor's state of all parameters; None writes none.
       dtype: of the parameters in the files, "float32" or "bfloat16"; Adafactor's state
@@ -64,36 +66,26 @@ def save_t5x(
             f"parameters cannot be saved as '{dtype}'",
             fix=f"use one of: {', '.join(SAVE_DTYPES)}",
         )
-    _check_model(config)
-    flat = _flat(params)
-    entries = t5x_entries(config)
-    if extra := sorted(flat.keys() - {"/".join(e.path) for e in entries}):
-        raise ConfigError(
-            f"T5X's model has no parameter '{extra[0]}'",
-            fix="merge adapters first: flanjax.models.lora.merge_lora",
-        )
+    _check_model(config, weights)
     final = Path(directory) / f"checkpoint_{step}"
     if final.exists() and not (final / INDEX).is_file():
-        raise ConfigError("it is there and is no checkpoint", where=str(final))
+        raise ConfigError(
+            "the directory to write holds something else",
+            where=str(final),
+            fix="give a new directory",
+        )
     scratch = final.with_name(f".{final.name}.writing")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    target, states = {}, {}
-    for name, array in _arrays(config, entries, "v", flat):
-        array = array.astype(numpy_dtype(dtype))
-        target[name] = _write(scratch, f"target/{name}", array)
+    target = {
+        name: _write(scratch, f"target/{name}", array.astype(numpy_dtype(dtype)))
+        for name, array in _arrays(config, "v", weights)
+    }
     state: dict[str, Any] = {"step": _inline(np.asarray(step, np.int32))}
     if optimizer is not None:
-        for slot in SLOTS:
-            leaves = _flat(getattr(optimizer, slot))
-            for name, array in _arrays(config, entries, slot, leaves):
-                path = f"state/param_states/{name}/{slot}"
-                unused = array.shape == (1,)
-                spec = _inline(array) if unused else _write(scratch, path, array)
-                states[f"{name}/{slot}"] = spec
-        state["param_states"] = unflatten(states)
-    optimizer_tree = {"target": unflatten(target), "state": state}
-    index = {"version": VERSION, "optimizer": _sorted(optimizer_tree)}
+        state["param_states"] = unflatten(_write_slots(scratch, config, optimizer))
+    tree = {"target": unflatten(target), "state": state}
+    index = {"version": VERSION, "optimizer": _sorted(tree)}
     (scratch / INDEX).write_bytes(_packed(index))
     if final.exists():
         shutil.rmtree(final)
@@ -101,7 +93,31 @@ def save_t5x(
     return final
 
 
-def _check_model(config: T5Config | DecoderConfig) -> None:
+def _write_slots(
+    directory: Path, config: T5Config | DecoderConfig, optimizer: AdafactorState
+) -> dict[str, Any]:
+    """Writes Adafactor's slots; an unused one stands in the index, as T5X has it."""
+    specs = {}
+    for slot in SLOTS:
+        for name, array in _arrays(config, slot, getattr(optimizer, slot)):
+            path = f"state/param_states/{name}/{slot}"
+            inline = array.shape == (1,)
+            specs[f"{name}/{slot}"] = (
+                _inline(array) if inline else _write(directory, path, array)
+            )
+    return specs
+
+
+def _check_model(
+    config: T5Config | DecoderConfig, weights: Tree | WeightSource
+) -> None:
+    if isinstance(weights, Mapping) and any(
+        is_lora(path.split("/")) for path in flatten(weights)
+    ):
+        raise ConfigError(
+            "the model still has adapters",
+            fix="merge them first: flanjax.models.lora.merge_lora",
+        )
     if isinstance(config, T5Config):
         return
     theirs = {
@@ -124,29 +140,25 @@ def _check_model(config: T5Config | DecoderConfig) -> None:
         )
 
 
-def _flat(params: Mapping[str, Any]) -> dict[str, Any]:
-    if not any("/layers/" in name for name in flatten(params)):
-        params = stack_layers(dict(params))
-    return flatten(params)
-
-
 def _arrays(
     config: T5Config | DecoderConfig,
-    entries: list[Entry],
     slot: str,
-    leaves: Mapping[str, Any],
+    values: Tree | WeightSource,
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Yields T5X's arrays of the parameters, or of one slot, with their names."""
-    for entry in entries:
-        array = np.asarray(leaves["/".join(entry.path)])
-        name, layer = split_name(entry.names[0])
+    read = parameter_reader(values)
+    for entry in t5x_entries(config):
+        path, layers = "/".join(entry.path), range(len(entry.names))
+        name, index = split_name(entry.names[0])
         if not entry.stacked:
-            yield name, array
-        elif layer is None:
-            yield from zip(entry.names, array, strict=True)
+            yield name, read(path, None)
+        elif index is None:
+            for layer in layers:
+                yield entry.names[layer], read(path, layer)
         else:
-            used = array.shape[1:] != (1,)
-            yield name, join_layers(name, slot, array, config.head_dim, used)
+            rows = [read(path, layer) for layer in layers]
+            used = rows[0].shape != (1,)
+            yield name, join_layers(name, slot, np.stack(rows), config.head_dim, used)
 
 
 def _write(directory: Path, name: str, array: np.ndarray) -> dict[str, Any]:
