@@ -124,6 +124,7 @@ def _add_run_commands(commands) -> None:
         metavar="STEPS",
         help="trace a few steps (default 5) to MODEL_DIR/profile, with a summary",
     )
+    _add_preflight(commands)
     report = _command(
         commands,
         "report",
@@ -132,6 +133,37 @@ def _add_run_commands(commands) -> None:
         "flanjax report runs/quickstart",
     )
     report.add_argument("run", help="run directory")
+
+
+def _add_preflight(commands) -> None:
+    check = _command(
+        commands,
+        "check",
+        "preflight:check",
+        "find what would stop a run, and compile it for a machine that is elsewhere",
+        "flanjax check --gin_file=gin/recipes/tiny.gin --topology cpu:8",
+        gin=True,
+        json=True,
+    )
+    check.add_argument(
+        "--topology",
+        metavar="NAME",
+        help="v5p:8x8x4, v5e:16x16, v6e:.., v4:.., tpu7x:.. or cpu:8 (default: the "
+        "devices here)",
+    )
+    check.add_argument(
+        "--slices", type=int, help="of that topology (default: MeshConfig.slices)"
+    )
+    check.add_argument(
+        "--mfu", type=float, default=0.4, help="share of the peak assumed (0.4)"
+    )
+    check.add_argument(
+        "--hbm", type=float, metavar="GIB", help="memory a program may take of a device"
+    )
+    check.add_argument(
+        "--no_data", action="store_true", help="look at neither data nor weights"
+    )
+    check.add_argument("--no_compile", action="store_true", help="only estimate memory")
 
 
 def _add_data_commands(commands) -> None:

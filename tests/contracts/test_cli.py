@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SURFACE = {
     "quickstart",
     "train",
+    "check",
     "report",
     "tasks",
     "mixture show",
