@@ -71,8 +71,15 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_run_commands(commands)
     _add_data_commands(commands)
-    _add_other_commands(commands)
+    _add_convert_commands(_group(commands, "convert", "weights in and out"))
+    _add_verify_commands(_group(commands, "verify", "prove a property"))
     return parser
+
+
+def _group(commands, name, summary):
+    """Adds a command that has subcommands."""
+    parser = commands.add_parser(name, help=summary)
+    return parser.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
 
 
 def _command(group, name, function, summary, example, gin=False, json=False):
@@ -179,9 +186,7 @@ def _add_data_commands(commands) -> None:
         "--count", action="store_true", help="FLAN's collections and what is here"
     )
     _add_mixture_modules(tasks)
-    group = commands.add_parser("mixture", help="look at mixtures").add_subparsers(
-        dest="subcommand", metavar="COMMAND", required=True
-    )
+    group = _group(commands, "mixture", "look at mixtures")
     show = _command(
         group,
         "show",
@@ -202,10 +207,7 @@ def _add_data_commands(commands) -> None:
     show.add_argument(
         "--examples", type=int, default=10_000, help="examples the ledger is for"
     )
-    data = commands.add_parser("data", help="fetch, prepare and look at data")
-    _add_data_subcommands(
-        data.add_subparsers(dest="subcommand", metavar="COMMAND", required=True)
-    )
+    _add_data_subcommands(_group(commands, "data", "fetch, prepare and look at data"))
 
 
 def _add_data_subcommands(group) -> None:
@@ -296,37 +298,42 @@ def _add_check(group) -> None:
     check.add_argument("--ngram", type=int, default=13, help="words of an overlap")
 
 
-def _add_other_commands(commands) -> None:
-    group = commands.add_parser("convert", help="weights in and out").add_subparsers(
-        dest="subcommand", metavar="COMMAND", required=True
-    )
+def _add_convert_commands(group) -> None:
     export = _command(
         group,
         "export",
         "convert:export",
-        "write a run's model as a Hugging Face directory",
+        "write a run's model as a Hugging Face directory or a T5X checkpoint",
         "flanjax convert export runs/quickstart hf_model",
     )
     export.add_argument("run", help="run directory")
     export.add_argument("output", help="directory to write")
     export.add_argument("--step", type=int, default=None, help="default: the newest")
     export.add_argument(
-        "--adapter",
-        action="store_true",
-        help="write the LoRA adapters alone, as peft reads them",
+        "--adapter", action="store_true", help="the LoRA adapters alone, for peft"
     )
-    check = _command(
+    export.add_argument(
+        "--optimizer_state", action="store_true", help="Adafactor's too (--format t5x)"
+    )
+    import_ = _command(
         group,
         "import",
         "convert:import_",
-        "read weights and rewrite them as a Hugging Face directory",
+        "read weights and rewrite them as a Hugging Face directory or T5X checkpoint",
         "flanjax convert import gguf:smollm2 hf_model",
     )
-    check.add_argument("source", help="Hugging Face directory, gguf:FILE, gguf:smollm2")
-    check.add_argument("output", help="directory to write")
-    group = commands.add_parser("verify", help="prove a property").add_subparsers(
-        dest="subcommand", metavar="COMMAND", required=True
+    import_.add_argument(
+        "source", help="Hugging Face directory, t5x:DIRECTORY, gguf:FILE, gguf:smollm2"
     )
+    import_.add_argument("output", help="directory to write")
+    for command in (export, import_):
+        command.add_argument("--format", default="hf", choices=("hf", "t5x"))
+        command.add_argument(
+            "--dtype", default="float32", choices=("float32", "bfloat16")
+        )
+
+
+def _add_verify_commands(group) -> None:
     golden = _command(
         group,
         "golden",

@@ -8,7 +8,7 @@ from flanjax.progress import Progress
 
 
 def export(args: argparse.Namespace) -> int:
-    """Writes a run's model as a Hugging Face directory."""
+    """Writes a run's model as a Hugging Face directory or a T5X checkpoint."""
     from flanjax.config import load_config
     from flanjax.convert.run_export import export_run
 
@@ -19,7 +19,13 @@ def export(args: argparse.Namespace) -> int:
     config, _ = load_config([str(path)], [f"MODEL_DIR={args.run}"])
     with progress.task("exporting"):
         message = export_run(
-            config, Path(args.output), args.step, adapter=args.adapter
+            config,
+            Path(args.output),
+            args.step,
+            adapter=args.adapter,
+            form=args.format,
+            dtype=args.dtype,
+            optimizer_state=args.optimizer_state,
         )
     progress.line(f"{message}; wrote {args.output}")
     source = config.initial_checkpoint
@@ -30,9 +36,10 @@ def export(args: argparse.Namespace) -> int:
 
 
 def import_(args: argparse.Namespace) -> int:
-    """Reads weights of any known format and writes a Hugging Face directory."""
+    """Reads weights of any known format and writes them in another."""
     from flanjax.convert.huggingface import save_huggingface
-    from flanjax.convert.place import load_params
+    from flanjax.convert.t5x import T5XSource
+    from flanjax.convert.t5x_write import save_t5x
     from flanjax.convert.weights import (
         import_context_length,
         import_vocabulary,
@@ -40,11 +47,20 @@ def import_(args: argparse.Namespace) -> int:
     )
 
     progress = Progress()
-    with progress.task(f"reading {args.source}"):
-        with open_weights(args.source) as source:
-            config, params = source.config, load_params(source)
-        vocabulary = import_vocabulary(args.source)
-        length = import_context_length(args.source)
-    with progress.task(f"writing {args.output}"):
-        save_huggingface(args.output, config, params, vocabulary, context_length=length)
+    with (
+        progress.task(f"{args.source} to {args.output}"),
+        open_weights(args.source) as source,
+    ):
+        if args.format == "t5x":
+            step = source.index.step if isinstance(source, T5XSource) else 0
+            save_t5x(args.output, source.config, source, step=step, dtype=args.dtype)
+            return 0
+        save_huggingface(
+            args.output,
+            source.config,
+            source,
+            import_vocabulary(args.source),
+            context_length=import_context_length(args.source),
+            dtype=args.dtype,
+        )
     return 0
