@@ -23,12 +23,15 @@ T5X = dict(
     relpos_max_distance=8,
 )
 VARIANTS = {
-    "prefix": dict(prefix_lm=True),
     "t5x": T5X,
     "t5x_prefix_window": dict(T5X, prefix_lm=True, sliding_window=3),
-    "palm": dict(parallel_block=True, num_kv_heads=1, scale_tied_logits=True),
+    "palm_llama3": dict(
+        parallel_block=True,
+        num_kv_heads=1,
+        scale_tied_logits=True,
+        rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 16),
+    ),
     "qwen2_mistral": dict(qkv_bias=True, logits_via_embedding=False, sliding_window=3),
-    "llama3": dict(rope_scaling=RopeScaling("llama3", 8.0, 1.0, 4.0, 16)),
 }
 PROMPTS = np.array([[5, 6, 7, 0, 0, 0], [8, 9, 10, 11, 12, 13], [14, 3, 3, 3, 15, 0]])
 LENGTHS = np.array([3, 6, 5])
