@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from flanjax.convert.hf_config import config_facts
 from flanjax.convert.names import Entry, huggingface_entries
 from flanjax.errors import ConfigError
 from flanjax.models.decoder import DecoderConfig
@@ -49,6 +50,7 @@ def save_adapter(
 
     directory = Path(directory)
     _check_replaceable(directory)
+    config_facts(config)  # Refuses what transformers has no model for.
     if not config.scan_layers:
         params = stack_layers(params)
     entries = huggingface_entries(config)
