@@ -46,7 +46,9 @@ REMAT_POLICIES = {
     "full": jax.checkpoint_policies.nothing_saveable,
 }
 
-# Activations between blocks, and where a block computes with every position it has.
+# How [batch, length, embed] lies: as parts of the embedding table give it, between
+# blocks, and where a block computes with it.
+LOOKUP = ("lookup_batch", "length", "embed")
 STREAM = ("batch", "stream_length", "activation_embed")
 BLOCK = ("batch", "length", "activation_embed")
 
@@ -187,8 +189,13 @@ class Embed(nn.Module):
 
     def __call__(self, tokens: jax.Array) -> jax.Array:
         """Maps token ids [...] to vectors [..., embed]."""
+        # Each device looks up what its part of the table has, for more rows than its
+        # own, and rows are exchanged after: else the whole table would be gathered.
+        tokens = constrain(tokens, LOOKUP[:2])
         embedded = jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
-        return constrain(embedded, STREAM) if embedded.ndim == 3 else embedded
+        for names in (LOOKUP, BLOCK, STREAM):
+            embedded = constrain(embedded, names)
+        return embedded
 
     def attend(self, hidden: jax.Array) -> jax.Array:
         """Maps [..., embed] to float32 logits [..., vocab]."""

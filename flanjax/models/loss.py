@@ -108,7 +108,9 @@ def loss_and_metrics(
     hidden = model.apply(
         variables, batch, dropout_rng is None, method="hidden", rngs=rngs
     )
-    hidden = constrain(hidden, (*_ROWS, "activation_embed"))
+    # In two steps, each of which is one exchange between neighbours.
+    for rows in (("batch", "length"), _ROWS):
+        hidden = constrain(hidden, (*rows, "activation_embed"))
     targets = constrain(batch["decoder_target_tokens"], _ROWS)
     plain = batch.get("decoder_loss_weights", targets > 0).astype(jnp.float32)
     plain = constrain(plain, _ROWS)
