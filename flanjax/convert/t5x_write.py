@@ -9,6 +9,7 @@ is what T5X saves of a model for inference. Index, array specs and chunks are T5
 https://github.com/google-research/t5x/blob/main/t5x/checkpoints.py.
 """
 
+import math
 import os
 import shutil
 from collections.abc import Iterator, Mapping
@@ -182,13 +183,11 @@ def _write(directory: Path, name: str, array: np.ndarray) -> dict[str, Any]:
 
 
 def _chunks(shape: tuple[int, ...], itemsize: int) -> list[int]:
-    """Even parts of at most 64 MiB, the largest dimension split first."""
+    """Parts of at most 64 MiB, the largest dimensions split first."""
     chunks, limit = list(shape), _CHUNK_BYTES // itemsize
-    while int(np.prod(chunks)) > limit:
-        largest = max(range(len(chunks)), key=lambda axis: chunks[axis])
-        size = chunks[largest]
-        divisor = next(d for d in range(2, size + 1) if size % d == 0)
-        chunks[largest] = size // divisor
+    for axis in sorted(range(len(chunks)), key=lambda axis: -shape[axis]):
+        parts = min(shape[axis], -(-math.prod(chunks) // limit))
+        chunks[axis] = -(-shape[axis] // parts)
     return chunks
 
 

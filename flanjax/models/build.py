@@ -6,6 +6,7 @@ params["encoder"]["layers"]["mlp"]["wo"]["kernel"].shape   # (layers, mlp, embed
 axes["encoder"]["layers"]["mlp"]["wo"]["kernel"]           # ("layers", "mlp", ...)
 """
 
+import functools
 from typing import Any
 
 import jax
@@ -40,8 +41,14 @@ def init_params(model: T5 | Decoder, rng: jax.Array) -> tuple[Tree, Tree]:
 
 def abstract_params(model: T5 | Decoder) -> tuple[Tree, Tree]:
     """As `init_params` with shapes in place of arrays; computes nothing."""
-    boxed = jax.eval_shape(lambda: _init(model, jax.random.key(0)))
+    boxed = _traced(model)
     return _plain(nn.meta.unbox(boxed)), _axes(boxed)
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(model):
+    # Half a second for a model of any size, and many parts of a set-up ask.
+    return jax.eval_shape(lambda: _init(model, jax.random.key(0)))
 
 
 def _init(model, key):
