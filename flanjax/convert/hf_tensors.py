@@ -217,7 +217,11 @@ def _write_file(
     with path.open("wb") as file:
         file.write(struct.pack("<Q", len(text)) + text)
         for name, shape in shapes.items():
-            tensor = np.ascontiguousarray(produce(name), numpy_type)
-            if tensor.shape != shape:
-                raise ValueError(f"{name} is {tensor.shape}, not {shape}")
-            file.write(tensor.reshape(-1).view(np.uint8).data)
+            # No name holds a tensor while the next one is made.
+            file.write(_stored(produce(name), shape, numpy_type))
+
+
+def _stored(tensor: np.ndarray, shape: tuple[int, ...], dtype: np.dtype) -> memoryview:
+    if tensor.shape != shape:
+        raise ValueError(f"a tensor is {tensor.shape}, its parameter {shape}")
+    return np.ascontiguousarray(tensor, dtype).reshape(-1).view(np.uint8).data

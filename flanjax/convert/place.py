@@ -11,6 +11,7 @@ file and this process's parts of one parameter.
 """
 
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -75,6 +76,7 @@ def place_params(source: WeightSource, shardings: Mapping[str, Any]) -> Tree:
         path = "/".join(entry.path)
         if path in flat:
             params[path] = _place(source, entry, shapes[path], flat[path])
+            gc.collect(0)  # When JAX lets go of the host memory it has read.
     return unflatten(params)
 
 
@@ -146,13 +148,10 @@ def _place(
                 buffer[row - part[0][0]] = tensor[cut]
 
     _each_row(source, entry, shape[1:] if entry.stacked else shape, write)
-    # Not the buffer itself: devices share it, and training steps donate their arrays.
-    arrays = [
-        jax.device_put(buffers[part], device, may_alias=False)
-        for device, part in parts.items()
-    ]
+    # CPU devices may take the buffer itself; JAX overwrites no memory it was lent.
+    arrays = [jax.device_put(buffers[part], device) for device, part in parts.items()]
     array = jax.make_array_from_single_device_arrays(shape, sharding, arrays)
-    return jax.block_until_ready(array)  # The buffers are free before the next one.
+    return jax.block_until_ready(array)
 
 
 def _each_row(
@@ -163,17 +162,24 @@ def _each_row(
 ) -> None:
     """Calls `write(layer, tensor)` with each tensor, its axes as flanjax has them."""
     for row, name in enumerate(entry.names):
-        tensor = source.read(name)
-        tensor = tensor.T if entry.transposed else tensor
-        if tensor.shape != shape:
-            flip = slice(None, None, -1 if entry.transposed else None)
-            raise CheckpointError(
-                f"tensor '{name}' has shape {tensor.shape[flip]}; the configuration "
-                f"says {shape[flip]}",
-                where=source.where,
-                fix="check that the configuration belongs to these weights",
-            )
-        write(row, tensor)
+        # No name holds the tensor while the next one is read.
+        write(row, _turned(source, entry, name, shape))
+
+
+def _turned(
+    source: WeightSource, entry: Entry, name: str, shape: tuple[int, ...]
+) -> np.ndarray:
+    tensor = source.read(name)
+    tensor = tensor.T if entry.transposed else tensor
+    if tensor.shape != shape:
+        flip = slice(None, None, -1 if entry.transposed else None)
+        raise CheckpointError(
+            f"tensor '{name}' has shape {tensor.shape[flip]}; the configuration "
+            f"says {shape[flip]}",
+            where=source.where,
+            fix="check that the configuration belongs to these weights",
+        )
+    return tensor
 
 
 def _entries(source: WeightSource, stacked: bool) -> list[Entry]:
