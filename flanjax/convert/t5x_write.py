@@ -186,8 +186,9 @@ def _chunks(shape: tuple[int, ...], itemsize: int) -> list[int]:
     """Parts of at most 64 MiB, the largest dimensions split first."""
     chunks, limit = list(shape), _CHUNK_BYTES // itemsize
     for axis in sorted(range(len(chunks)), key=lambda axis: -shape[axis]):
-        parts = min(shape[axis], -(-math.prod(chunks) // limit))
-        chunks[axis] = -(-shape[axis] // parts)
+        others = math.prod(chunks) // chunks[axis]
+        parts = math.ceil(shape[axis] / max(1, limit // others))
+        chunks[axis] = math.ceil(shape[axis] / parts)
     return chunks
 
 
