@@ -126,8 +126,8 @@ def import_vocabulary(source: str) -> Vocabulary | None:
 def import_context_length(source: str) -> int | None:
     """Returns how many tokens a decoder's weights were made for, where that is said."""
     if source.startswith("gguf:"):
-        header = read_header(gguf_path(source.removeprefix("gguf:")))
-        return header.metadata.get("llama.context_length")
+        facts = read_header(gguf_path(source.removeprefix("gguf:"))).metadata
+        return facts.get(f"{facts.get('general.architecture')}.context_length")
     if source.startswith("t5x:"):
         return None
     text = (Path(source) / "config.json").read_text(encoding="utf-8")

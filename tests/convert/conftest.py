@@ -111,10 +111,12 @@ def _write(
     architecture: str = "llama",
     pre: str = "smollm",
     quantised: dict[str, tuple[np.ndarray, Any]] | None = None,
+    facts: dict[str, str | int | float] | None = None,
 ) -> Path:
-    """Writes Hugging Face tensors, permuted, and a tokenizer.
+    """Writes Hugging Face tensors, llama's permuted, and a tokenizer.
 
-    `quantised` gives the stored bytes and the ggml type of some tensors, by GGUF name.
+    `quantised` gives the stored bytes and the ggml type of some tensors, by GGUF name,
+    `facts` more metadata.
     """
     import gguf
 
@@ -136,11 +138,14 @@ def _write(
     writer.add_token_merges(list(MERGES))
     writer.add_eos_token_id(0)
     writer.add_chat_template("{% for m in messages %}<turn>{{ m.content }}{% endfor %}")
+    add = {str: writer.add_string, int: writer.add_uint32, float: writer.add_float32}
+    for key, value in (facts or {}).items():
+        add[type(value)](key, value)
     heads = {"q_proj": config.num_heads, "k_proj": config.num_kv_heads}
+    heads = heads if architecture == "llama" else {}
     for name, tensor in tensors.items():
         for part, count in heads.items():
-            if part in name:
-                tensor = permuted(tensor, count)
+            tensor = permuted(tensor, count) if part in name else tensor
         name = gguf_name(name)
         if name in (quantised or {}):
             stored, kind = quantised[name]

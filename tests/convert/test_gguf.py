@@ -9,9 +9,10 @@ import pytest
 
 from flanjax.convert.gguf import unpermute
 from flanjax.convert.place import load_params
-from flanjax.convert.weights import open_weights
+from flanjax.convert.weights import import_context_length, open_weights
 from flanjax.data.vocabulary import load_vocabulary
 from flanjax.errors import CheckpointError, ConfigError
+from flanjax.models.rotary import RopeScaling
 
 
 def load(path):
@@ -68,6 +69,98 @@ def test_unpermuting_keeps_rotary_attention_the_same(llama_config):
         np.testing.assert_array_equal(
             order[head + half : head + 2 * half], order[head : head + half] + 1
         )
+
+
+def with_biases(tensors, config):
+    draw = np.random.default_rng(5)
+    heads = {"q": config.num_heads, "k": config.num_kv_heads, "v": config.num_kv_heads}
+    biases = {
+        f"model.layers.{i}.self_attn.{part}_proj.bias": draw.normal(
+            size=count * config.head_dim
+        ).astype(np.float32)
+        for i in range(config.num_layers)
+        for part, count in heads.items()
+    }
+    return tensors | biases
+
+
+@pytest.mark.parametrize("architecture", ["qwen2", "llama"])
+def test_biases_are_read_and_only_llama_has_permuted_rows(
+    architecture, write_gguf, llama_config, llama_tensors
+):
+    tensors = with_biases(llama_tensors, llama_config)
+    config, params = load(write_gguf(tensors, architecture=architecture))
+    assert config == dataclasses.replace(llama_config, qkv_bias=True)
+    attention = params["decoder"]["layers"]["self_attention"]
+    for ours, theirs in {"query": "q_proj", "key": "k_proj", "value": "v_proj"}.items():
+        name = f"model.layers.1.self_attn.{theirs}"
+        kernel, bias = attention[ours]["kernel"][1], attention[ours]["bias"][1]
+        np.testing.assert_array_equal(kernel, tensors[f"{name}.weight"].T)
+        np.testing.assert_array_equal(bias, tensors[f"{name}.bias"])
+
+
+@pytest.mark.parametrize("factor", [8.0, 32.0])
+def test_llama_3s_divisors_become_its_scaling(
+    factor, write_gguf, llama_config, llama_tensors
+):
+    config = dataclasses.replace(
+        llama_config, rope_base=5e5, rope_scaling=RopeScaling("llama3", factor)
+    )
+    # As https://arxiv.org/abs/2407.21783's code has them, frequency by frequency.
+    divisors = []
+    for i in range(config.head_dim // 2):
+        wave = 2 * np.pi * config.rope_base ** (2 * i / config.head_dim)
+        smooth = (8192 / wave - 1) / 3
+        divisors.append(
+            factor
+            if wave > 8192
+            else 1.0
+            if wave < 2048
+            else 1 / ((1 - smooth) / factor + smooth)
+        )
+    tensors = llama_tensors | {"rope_freqs.weight": np.array(divisors, np.float32)}
+    path = write_gguf(tensors, config=config)
+    assert load(path)[0] == config
+    tensors["rope_freqs.weight"][5] *= 1.5
+    with pytest.raises(CheckpointError, match="rope_freqs.weight"):
+        load(write_gguf(tensors, config=config))
+
+
+def test_linear_scaling_and_a_window_are_read(write_gguf, llama_config, llama_tensors):
+    facts = {
+        "llama.rope.scaling.type": "linear",
+        "llama.rope.scaling.factor": 2.5,
+        "llama.attention.sliding_window": 7,
+        "llama.context_length": 640,
+    }
+    path = write_gguf(llama_tensors, facts=facts)
+    scaling = RopeScaling("linear", 2.5)
+    assert load(path)[0] == dataclasses.replace(
+        llama_config, rope_scaling=scaling, sliding_window=7
+    )
+    assert import_context_length(f"gguf:{path}") == 640
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("llama.rope.scaling.type", "yarn"),
+        ("llama.rope.dimension_count", 32),
+        ("llama.expert_count", 8),
+        ("llama.attention.value_length", 32),
+    ],
+)
+def test_variants_are_refused_by_the_name_of_their_field(
+    key, value, write_gguf, llama_tensors
+):
+    with pytest.raises(CheckpointError, match=f"{key} is {value}"):
+        load(write_gguf(llama_tensors, facts={key: value}))
+
+
+def test_one_part_of_a_split_model_is_refused(write_gguf, llama_tensors):
+    path = write_gguf(llama_tensors, facts={"split.count": 3})
+    with pytest.raises(CheckpointError, match="one of 3 parts"):
+        load(path)
 
 
 def half_floats(draw, shape):
@@ -182,6 +275,33 @@ def test_stored_types_give_the_numbers_their_definition_says(
     assert kernel.dtype == np.float32
 
 
+@pytest.mark.parametrize("kind", ["BF16", "Q8_0", "Q4_0", "Q4_1"])
+def test_what_gguf_quantises_is_near_what_it_was_and_expanded_in_parts(
+    kind, write_gguf, llama_config, llama_tensors, monkeypatch
+):
+    import gguf
+
+    monkeypatch.setattr("flanjax.convert.gguf._CHUNK", 256 * 100)
+    kind = gguf.GGMLQuantizationType[kind]
+    original = llama_tensors["model.layers.1.mlp.up_proj.weight"]
+    stored = gguf.quantize(original, kind)
+    path = write_gguf(llama_tensors, quantised={"blk.1.ffn_up.weight": (stored, kind)})
+    kernel = load(path)[1]["decoder"]["layers"]["mlp"]["wi_1"]["kernel"][1]
+    np.testing.assert_array_equal(kernel.T, gguf.dequantize(stored, kind))
+    steps = {"BF16": 2.0**8, "Q8_0": 254, "Q4_0": 14, "Q4_1": 14}[kind.name]
+    assert np.abs(kernel.T - original).max() <= 2.2 * np.abs(original).max() / steps
+
+
+def test_a_kind_that_cannot_be_expanded_is_named(write_gguf, llama_tensors):
+    import gguf
+
+    kind = gguf.GGMLQuantizationType.Q8_1
+    stored = np.zeros((256, 256 // 32 * gguf.GGML_QUANT_SIZES[kind][1]), np.uint8)
+    quantised = {"blk.1.ffn_up.weight": (stored, kind)}
+    with pytest.raises(CheckpointError, match="type Q8_1"):
+        load(write_gguf(llama_tensors, quantised=quantised))
+
+
 def test_the_tokenizer_merges_and_cuts_off_digits(write_gguf, llama_tensors):
     vocabulary = load_vocabulary(f"gguf:{write_gguf(llama_tensors)}")
     tokens = [vocabulary.token(i) for i in vocabulary.encode("one 12 bone")]
@@ -207,7 +327,7 @@ def test_an_unknown_way_of_cutting_text_is_refused(write_gguf, llama_tensors):
 
 
 def test_another_architecture_is_refused(write_gguf, llama_tensors):
-    with pytest.raises(CheckpointError, match="'falcon'.*only"):
+    with pytest.raises(CheckpointError, match="'falcon'(.|\n)*only llama and qwen2"):
         load(write_gguf(llama_tensors, architecture="falcon"))
 
 
