@@ -74,6 +74,24 @@ def test_scanned_and_written_out_layers_are_one_function(golden, forward):
     jax.tree.map(np.testing.assert_array_equal, stack_layers(written_out), params)
 
 
+def test_a_table_in_every_layer_is_the_shared_one_where_all_are_equal(draw, forward):
+    """And another function where they differ."""
+    config = dataclasses.replace(TINY, num_encoder_layers=3)
+    own = dataclasses.replace(config, relpos_per_layer=True)
+    tokens = np.arange(1, 9, dtype=np.int32).reshape(2, 4)
+    names = ("encoder_input_tokens", "decoder_input_tokens", "decoder_target_tokens")
+    batch, params = dict.fromkeys(names, tokens), draw(config)
+    copied = jax.tree.map(lambda x: x, params)
+    for stack, layers in (("encoder", 3), ("decoder", 2)):
+        table = copied[stack].pop("relpos_bias")["rel_embedding"]
+        tables = np.stack([table] * layers)
+        copied[stack]["layers"]["relpos_bias"] = {"rel_embedding": tables}
+    shared = forward(config, params, batch)
+    np.testing.assert_allclose(forward(own, copied, batch), shared, rtol=1e-5)
+    copied["encoder"]["layers"]["relpos_bias"]["rel_embedding"][1] += np.eye(2, 32)
+    assert np.abs(forward(own, copied, batch) - shared).max() > 1e-3
+
+
 @pytest.mark.slow
 def test_remat_changes_no_gradient(draw):
     tokens = np.arange(1, 9, dtype=np.int32).reshape(2, 4)

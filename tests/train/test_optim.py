@@ -2,10 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
 
 from flanjax.errors import ConfigError
-from flanjax.models.loss import LossConfig
 from flanjax.train.optim import OptimizerConfig, make_optimizer
 from flanjax.train.schedules import ScheduleConfig
 
@@ -61,6 +59,83 @@ def test_factored_moments_hold_one_number_for_each_row_and_column():
     assert names.v["small"] == ("embed", "heads")
 
 
+@pytest.mark.parametrize(
+    "axes, heads_last",
+    [
+        (("layers", "embed", "joined_kv"), True),
+        (("layers", "joined_kv", "embed"), False),
+    ],
+)
+def test_moments_factored_by_axes_are_those_of_four_axes(axes, heads_last):
+    """T5X's scanned kernels are (embed, layers, heads, kv), (heads, layers, kv, embed);
+    its rules average the embedding's axis for columns and all others for rows."""
+    layers, embed, heads, kv = 3, 6, 2, 5
+    rng = np.random.default_rng(0)
+    scale = np.array([0.01, 10.0, 1.0])[:, None, None]
+    param = (rng.normal(size=(layers, embed, heads * kv)) * scale).astype(np.float32)
+    grads = rng.normal(size=(4, layers, embed, heads * kv)).astype(np.float32)
+    if not heads_last:
+        param, grads = param.swapaxes(1, 2), grads.swapaxes(2, 3)
+    schedule = ScheduleConfig("constant", 0.1)
+    config = OptimizerConfig(schedule=schedule, factor_by_axes=True)
+    optimizer = make_optimizer(config, {"w": axes})
+    params, state = {"w": jnp.asarray(param)}, optimizer.init({"w": jnp.asarray(param)})
+    for grad in grads:
+        updates, state = optimizer.update({"w": grad}, state, params)
+        params = jax.tree.map(jnp.add, params, updates)
+
+    def four(x):  # (layers, embed, heads, kv), in float64
+        x = x if heads_last else x.swapaxes(1, 2)
+        return x.reshape(layers, embed, heads, kv).astype(np.float64)
+
+    def rms(x):
+        return np.sqrt(np.mean(x**2, axis=(1, 2, 3), keepdims=True))
+
+    w, row, column = four(param), 0.0, 0.0
+    for t, grad in enumerate(map(four, grads)):
+        decay, squared = 1 - (t + 1) ** -0.8, grad**2 + 1e-30
+        row = decay * row + (1 - decay) * squared.mean((2, 3), keepdims=True)
+        column = decay * column + (1 - decay) * squared.mean(1, keepdims=True)
+        step = grad * (row / row.mean(1, keepdims=True)) ** -0.5 * column**-0.5
+        step = step / np.maximum(1, rms(step)) * 0.1 * np.maximum(rms(w), 1e-3)
+        w = w - step
+    np.testing.assert_allclose(four(np.asarray(params["w"])), w, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(state.v_row["w"], row[:, :, 0, 0], rtol=1e-5)
+    columns = column.reshape(layers, heads * kv)
+    np.testing.assert_allclose(state.v_col["w"], columns, rtol=1e-5)
+
+
+def test_axes_decide_what_is_factored_in_stacks_and_sizes_elsewhere():
+    config = OptimizerConfig(factor_by_axes=True, min_dim_size_to_factor=8)
+    axes = {
+        "wo": ("layers", "mlp", "embed"),
+        "bias": ("layers", "heads", "relpos_buckets"),
+        "scale": ("layers", "embed"),
+        "small": ("vocab", "embed"),
+        "large": ("vocab", "embed"),
+    }
+    shapes = {
+        "wo": (2, 3, 4),
+        "bias": (2, 16, 32),
+        "scale": (2, 4),
+        "small": (9, 4),
+        "large": (9, 8),
+    }
+    params = {name: jnp.ones(shape) for name, shape in shapes.items()}
+    optimizer = make_optimizer(config, axes)
+    state, names = optimizer.init(params), optimizer.state_axes(params)
+    factored = {name for name, v in state.v.items() if v.size < params[name].size}
+    assert factored == {"wo", "large"}
+    assert state.v_row["wo"].shape == (2, 4) and state.v_col["wo"].shape == (2, 3)
+    assert names.v_row["wo"] == ("layers", "embed")
+    assert names.v_col["wo"] == ("layers", "mlp")
+    assert names.v["wo"] == ("layers", None)
+    assert names.v["bias"] == axes["bias"]
+    for slot in ("v_row", "v_col", "v", "m"):
+        for name, value in getattr(state, slot).items():
+            assert len(getattr(names, slot)[name]) == value.ndim
+
+
 def test_adamw_decays_matrices_and_spares_norm_scales():
     config = OptimizerConfig(
         name="adamw", schedule=ScheduleConfig("constant", 0.1), weight_decay_rate=0.5
@@ -87,53 +162,3 @@ def test_global_norm_clip_scales_all_gradients_alike():
 def test_unknown_optimizer_names_the_nearest():
     with pytest.raises(ConfigError, match="Did you mean 'adafactor'"):
         make_optimizer(OptimizerConfig(name="adafacto"), {})
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["traj_momentum_wd", "traj_noparamscale"])
-def test_t5x_runs_with_other_settings_are_reproduced(shared, name):
-    """Momentum, weight decay, norm clipping, smoothing; no parameter scale."""
-    from flanjax.models.build import abstract_params, build_model
-    from flanjax.models.layers import stack_layers, unstack_layers
-    from flanjax.models.t5 import T5Config
-    from flanjax.train.mesh import MeshConfig, make_mesh
-    from flanjax.train.state import init_state, state_shardings
-    from flanjax.train.step import make_train_step
-
-    golden = shared / "golden" / "t5x"
-    load = lambda file: dict(np.load(golden / f"{file}.npz").items())  # noqa: E731
-    if name == "traj_momentum_wd":
-        rate = ScheduleConfig(
-            "constant * linear_warmup * rsqrt_normalized_decay", 1e-3, warmup_steps=5
-        )
-        config = OptimizerConfig(
-            schedule=rate,
-            beta1=0.9,
-            weight_decay_rate=1e-3,
-            global_norm_clip_threshold=1.0,
-            clipping_threshold=0.5,
-        )
-        loss = LossConfig(label_smoothing=0.1, normalizer="num_real_target_tokens")
-        key = "loss"
-    else:
-        config, loss = OptimizerConfig(multiply_by_parameter_scale=False), LossConfig()
-        key = "loss_sum"
-    from flax.traverse_util import unflatten_dict
-
-    model = build_model(T5Config(384, 32, 2, 16, 64, 2, 2))
-    optimizer = make_optimizer(config, abstract_params(model)[1])
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-    params = stack_layers(unflatten_dict(load("params"), sep="/"))
-    state = init_state(model, optimizer, jax.random.PRNGKey(0), mesh, params=params)
-    step = make_train_step(model, optimizer, loss, mesh, state_shardings(state))
-    batches, expected = load("train_batches"), load(name)
-    losses, rates = [], []
-    for i in range(20):
-        state, metrics = step(state, {k: v[i] for k, v in batches.items()})
-        losses.append(metrics[key])
-        rates.append(metrics["learning_rate"])
-    np.testing.assert_allclose(losses, expected["loss"], rtol=1e-5)
-    np.testing.assert_allclose(rates, expected["lr"], rtol=1e-6)
-    final = flatten_dict(unstack_layers(state.params), sep="/")
-    for path, value in load(f"{name}_final_params").items():
-        np.testing.assert_allclose(final[path], value, rtol=0, atol=2e-6, err_msg=path)
