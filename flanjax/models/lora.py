@@ -34,7 +34,7 @@ class LoraConfig:
       rank: columns of A and rows of B; 0 means no adapters at all.
       alpha: the adapter's product is scaled by alpha / rank.
       targets: regular expressions; a kernel whose module path (such as
-        "decoder/layers/mlp/wi_0") ends in a match gets an adapter.
+        "decoder/layers/mlp/wi_0") ends in a match gets an adapter, in every layer.
       dropout: share of an adapter's inputs that training replaces by zeros, each
         element on its own; the model's own dropout is another setting.
     """
@@ -68,6 +68,7 @@ class LoraConfig:
 
     def applies_to(self, path: Sequence[str]) -> bool:
         """Whether the kernel of the module at `path` gets an adapter."""
+        path = _of_all_layers(path)
         return self.rank > 0 and any(ends_in(target, path) for target in self.targets)
 
 
@@ -169,7 +170,12 @@ def _kernels(
         if isinstance(value, Mapping):
             yield from _kernels(value, (*path, name))
         elif name == "kernel":
-            yield path, value
+            yield _of_all_layers(path), value
+
+
+def _of_all_layers(path: Sequence[str]) -> tuple[str, ...]:
+    """The path of scanned layers: decoding runs the same adapters layer by layer."""
+    return tuple("layers" if name.startswith("layers_") else name for name in path)
 
 
 def _listed(paths: Sequence[Sequence[str]]) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+from flanjax.decode.sample import greedy
 from flanjax.errors import ConfigError
 from flanjax.models.build import abstract_params, build_model, init_params
 from flanjax.models.decoder import DecoderConfig
@@ -89,6 +90,20 @@ def test_targets_choose_the_kernels_that_are_adapted():
     )
     query = axes["decoder"]["layers"]["self_attention"]["query"]
     assert query["lora_b"] == ("layers", "lora_rank", "joined_kv")
+
+
+def test_targets_that_name_the_layers_hold_when_decoding_runs_them_one_by_one(draw):
+    """Prompted with its own text, the cached decoder says what the model says."""
+    lora = dataclasses.replace(LORA, targets=["decoder/layers/self_attention/query"])
+    config = dataclasses.replace(PLAIN, lora=lora)
+    params, model = draw(config), build_model(config)
+    tokens = np.array([[5, 6, 7, 8, 9, 10]])
+    prompts = {"decoder_input_tokens": jnp.asarray(tokens), "lengths": jnp.array([6])}
+    chosen, _ = greedy(model, params, prompts, 4, eos_id=-1)
+    text = np.concatenate([tokens, chosen], axis=1)
+    batch = {"decoder_input_tokens": text, "decoder_target_tokens": text}
+    logits = jax.jit(model.apply)({"params": params}, batch)
+    np.testing.assert_array_equal(chosen[0], jnp.argmax(logits[0, 5:-1], axis=-1))
 
 
 def adapted_loss(config):
