@@ -7,6 +7,7 @@
 norms are computed in float32 whatever the activations are.
 """
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
@@ -219,7 +220,7 @@ class Mlp(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Maps [batch, length, embed] to the same shape."""
         names = self.config.mlp_activations
-        inputs, x = constrain(inputs, BLOCK), None
+        inputs, branches = constrain(inputs, BLOCK), []
         for i, activation in enumerate(names):
             name = "wi" if len(names) == 1 else f"wi_{i}"
             branch = Dense(
@@ -229,9 +230,9 @@ class Mlp(nn.Module):
                 self.kernel_init,
                 name=name,
             )(inputs)
-            branch = ACTIVATIONS[activation](branch)
-            x = branch if x is None else x * branch
-        x = constrain(x, ("batch", "length", "activation_mlp"))
+            branches.append(ACTIVATIONS[activation](branch))
+        product = functools.reduce(jnp.multiply, branches)
+        x = constrain(product, ("batch", "length", "activation_mlp"))
         x = dropout(self.config, self.deterministic)(x)
         width = inputs.shape[-1]
         axes = ("mlp", "embed")
