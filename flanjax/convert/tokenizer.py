@@ -7,13 +7,12 @@ Bytes become ByT5's tokenizer, which needs no vocabulary file.
 """
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
+from flanjax.data.sentencepiece_vocabulary import SentencePieceVocabulary
 from flanjax.data.vocabulary import (
     ByteVocabulary,
-    SentencePieceVocabulary,
     TokenizerVocabulary,
     Vocabulary,
 )
@@ -40,9 +39,7 @@ def save_tokenizer(directory: Path, vocabulary: Vocabulary) -> None:
         vocabulary.tokenizer.save(str(directory / "tokenizer.json"))
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     elif isinstance(vocabulary, SentencePieceVocabulary):
-        shutil.copyfile(vocabulary.path, directory / "spiece.model")
-        settings["tokenizer_class"] = "T5Tokenizer"
-        settings["extra_ids"] = vocabulary.extra_ids
+        _save_pieces(directory, vocabulary, settings)
     elif isinstance(vocabulary, ByteVocabulary):
         settings["tokenizer_class"] = "ByT5Tokenizer"
         settings["extra_ids"] = vocabulary.extra_ids
@@ -53,3 +50,17 @@ def save_tokenizer(directory: Path, vocabulary: Vocabulary) -> None:
         )
     text = json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
     (directory / "tokenizer_config.json").write_text(text, encoding="utf-8")
+
+
+def _save_pieces(
+    directory: Path, vocabulary: SentencePieceVocabulary, settings: dict[str, Any]
+) -> None:
+    if vocabulary.extra_ids:
+        (directory / "spiece.model").write_bytes(vocabulary.model)
+        settings["tokenizer_class"] = "T5Tokenizer"
+        settings["extra_ids"] = vocabulary.extra_ids
+    else:
+        (directory / "tokenizer.model").write_bytes(vocabulary.model)
+        settings["tokenizer_class"] = "LlamaTokenizer"
+        settings["add_bos_token"] = vocabulary.bos_id is not None
+        settings["legacy"] = False

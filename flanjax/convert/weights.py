@@ -16,6 +16,7 @@ import numpy as np
 
 from flanjax.convert.names import Entry
 from flanjax.data.gguf_tokenizer import gguf_path, read_header
+from flanjax.data.tokenizer_files import FAST, PIECES
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError
 from flanjax.models.decoder import DecoderConfig
@@ -113,7 +114,7 @@ def import_vocabulary(source: str) -> Vocabulary | None:
     if source.startswith("t5x:"):
         return None
     directory = Path(source)
-    if (directory / "tokenizer.json").is_file():
+    if any((directory / name).is_file() for name in (FAST, PIECES)):
         return load_vocabulary(f"tokenizer:{directory}")
     if (directory / "spiece.model").is_file():
         return load_vocabulary(f"sentencepiece:{directory / 'spiece.model'}")

@@ -1,4 +1,4 @@
-"""GGUF files: their header, and the BPE tokenizer in its metadata.
+"""GGUF files: their header, and the tokenizer in its metadata.
 
     header = read_header("SmolLM2-135M-Instruct.Q4_1.gguf")
     header.metadata["tokenizer.ggml.pre"]      # "smollm"
@@ -18,7 +18,8 @@ import typing
 from pathlib import Path
 
 from flanjax.data.fetch import fetched_path
-from flanjax.data.vocabulary import TokenizerVocabulary
+from flanjax.data.sentencepiece_vocabulary import SentencePieceVocabulary, bpe_model
+from flanjax.data.vocabulary import TokenizerVocabulary, Vocabulary
 from flanjax.errors import CheckpointError, ConfigError, nearest
 
 if typing.TYPE_CHECKING:
@@ -182,48 +183,68 @@ def _parse(path: Path, cursor: _Cursor) -> Header:
     return Header(path, metadata, tensors)
 
 
-def load_tokenizer(path: str | Path, spec: str) -> TokenizerVocabulary:
-    """Returns the BPE vocabulary in a GGUF file.
+def load_tokenizer(path: str | Path, spec: str) -> Vocabulary:
+    """Returns the vocabulary in a GGUF file: byte-level BPE, or SentencePiece's BPE.
 
     Args:
       path: the file, or the name of a fetched one.
       spec: the vocabulary's spec.
 
     Raises:
-      ConfigError: the file's tokenizer is no byte-level BPE, or cuts text in a way
-        that is not known here.
+      ConfigError: the file's tokenizer is of another kind, or cuts text in a way that
+        is not known here.
       CheckpointError: the file cannot be read, or has no tokenizer.
     """
     header = read_header(gguf_path(path))
     model = header.require("tokenizer.ggml.model")
-    if model != "gpt2":
+    if model not in ("gpt2", "llama"):
         raise ConfigError(
             f"the GGUF file's tokenizer is of kind '{model}'; only byte-level BPE "
-            "('gpt2') can be read",
+            "('gpt2') and SentencePiece's BPE ('llama') can be read",
             where=str(header.path),
             fix="use the model's own files: tokenizer:PATH or sentencepiece:PATH.model",
         )
-    tokenizer = _build_tokenizer(header)
     special_ids = {
         "pad": header.metadata.get("tokenizer.ggml.padding_token_id"),
         "eos": header.metadata.get("tokenizer.ggml.eos_token_id"),
         "bos": header.metadata.get("tokenizer.ggml.bos_token_id"),
         "unk": header.metadata.get("tokenizer.ggml.unknown_token_id"),
     }
+    template = header.metadata.get("tokenizer.chat_template")
+    if model == "llama":
+        return _build_pieces(header, spec, special_ids, template)
     keys = ("pre", "tokens", "merges", "token_type")
     defining = [header.metadata.get(f"tokenizer.ggml.{key}") for key in keys]
     return TokenizerVocabulary(
         spec,
-        tokenizer,
+        _build_tokenizer(header, special_ids["bos"]),
         content=json.dumps(defining).encode(),
         special_ids=special_ids,
-        chat_template=header.metadata.get("tokenizer.chat_template"),
+        chat_template=template,
     )
 
 
-def _build_tokenizer(header: Header) -> "tokenizers.Tokenizer":
+def _build_pieces(
+    header: Header,
+    spec: str,
+    special_ids: dict[str, int | None],
+    template: str | None,
+) -> Vocabulary:
+    model = bpe_model(
+        header.require("tokenizer.ggml.tokens"),
+        header.require("tokenizer.ggml.scores"),
+        header.require("tokenizer.ggml.token_type"),
+        special_ids=special_ids,
+        add_prefix=header.metadata.get("tokenizer.ggml.add_space_prefix", True),
+    )
+    return SentencePieceVocabulary(
+        spec, model, extra_ids=0, special_ids=special_ids, chat_template=template
+    )
+
+
+def _build_tokenizer(header: Header, bos_id: int | None) -> "tokenizers.Tokenizer":
     import tokenizers
-    from tokenizers import decoders, models, normalizers
+    from tokenizers import decoders, models, normalizers, processors
 
     pre = header.require("tokenizer.ggml.pre")
     tokens = header.require("tokenizer.ggml.tokens")
@@ -245,6 +266,14 @@ def _build_tokenizer(header: Header) -> "tokenizers.Tokenizer":
     named = list(zip(tokens, types, strict=True))
     tokenizer.add_special_tokens([added(t) for t, kind in named if kind == _CONTROL])
     tokenizer.add_tokens([added(t) for t, kind in named if kind == _USER_DEFINED])
+    if bos_id is not None and header.metadata.get("tokenizer.ggml.add_bos_token"):
+        # Of use to other software, in an export; vocabularies here add nothing.
+        bos = tokens[bos_id]
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A",
+            pair=f"{bos} $A {bos}:1 $B:1",
+            special_tokens=[(bos, bos_id)],
+        )
     return tokenizer
 
 

@@ -4,16 +4,16 @@
     vocabulary.encode("hi")          # [107, 108]
     vocabulary.decode([107, 108, 1]) # "hi"; 1 is EOS
 
-A vocabulary is named by a short string, its spec: `bytes`, `sentencepiece:PATH.model`,
-`tokenizer:PATH` (a tokenizer.json or a Hugging Face directory) or `gguf:PATH`
-(`gguf:smollm2` is the fetched file). Libraries are imported when a vocabulary of their
-kind is loaded, so importing this module costs nothing.
+A vocabulary is named by a short string, its spec: `bytes`, `sentencepiece:PATH.model`
+(T5's, with its sentinels), `tokenizer:PATH` (tokenizer.json, tokenizer.model or a
+Hugging Face directory) or `gguf:PATH` (`gguf:smollm2` is the fetched file). Libraries
+are imported when a vocabulary of their kind is loaded, so importing this module costs
+nothing.
 """
 
 import abc
 import functools
 import hashlib
-import json
 import typing
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -149,71 +149,7 @@ class ByteVocabulary(Vocabulary):
 
     def fingerprint(self) -> str:
         """Returns the digest of the layout's description."""
-        return _digest(b"bytes: pad 0, eos 1, unk 2, bytes 3..258, size 384")
-
-
-class SentencePieceVocabulary(Vocabulary):
-    """A SentencePiece model with T5's 100 sentinels above its pieces.
-
-    `<extra_id_0>` is the highest id, as in T5X. `encode(..., special=True)` reads the
-    sentinels' names; plain `encode` does not.
-    """
-
-    extra_ids = 100
-
-    def __init__(self, path: str | Path):
-        self.spec = f"sentencepiece:{path}"
-        self.path = _existing(path, self.spec)
-        self._model = self.path.read_bytes()
-        self._plain = _sentencepiece(self._model, self.spec)
-        pieces = self._plain.get_piece_size()
-        self.size = pieces + self.extra_ids
-        # SeqIO reserves 0 for padding whatever the model says.
-        self.pad_id = max(self._plain.pad_id(), 0)
-        if self._plain.eos_id() < 0:
-            raise ConfigError(
-                "the SentencePiece model has no EOS piece", where=self.spec
-            )
-        self.eos_id = self._plain.eos_id()
-        self.bos_id = None if self._plain.bos_id() < 0 else self._plain.bos_id()
-        self.unk_id = self._plain.unk_id()
-        self._pieces = pieces
-
-    @functools.cached_property
-    def _with_sentinels(self) -> typing.Any:
-        from sentencepiece import sentencepiece_model_pb2
-
-        schema: typing.Any = sentencepiece_model_pb2  # Generated, without types.
-        model = schema.ModelProto.FromString(self._model)
-        for i in reversed(range(self.extra_ids)):
-            model.pieces.add(
-                piece=f"▁<extra_id_{i}>",
-                score=0.0,
-                type=schema.ModelProto.SentencePiece.USER_DEFINED,
-            )
-        return _sentencepiece(model.SerializeToString(), self.spec)
-
-    def encode(self, text: str, *, special: bool = False) -> list[int]:
-        """Returns the ids of the pieces."""
-        return (self._with_sentinels if special else self._plain).encode(text)
-
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns `encode` of each text."""
-        return self._plain.encode(list(texts))
-
-    def decode_all(self, ids: list[int]) -> str:
-        """Returns the text; unknown pieces show as SentencePiece's glyph."""
-        return self._plain.decode([i for i in ids if i < self._pieces])
-
-    def token(self, token_id: int) -> str:
-        """Returns a piece, or the name of a sentinel."""
-        if token_id >= self._pieces:
-            return f"<extra_id_{self.size - 1 - token_id}>"
-        return self._plain.id_to_piece(token_id)
-
-    def fingerprint(self) -> str:
-        """Returns the digest of the model file and the number of extra ids."""
-        return _digest(self._model + str(self.extra_ids).encode())
+        return digest(b"bytes: pad 0, eos 1, unk 2, bytes 3..258, size 384")
 
 
 class TokenizerVocabulary(Vocabulary):
@@ -285,7 +221,7 @@ class TokenizerVocabulary(Vocabulary):
     def fingerprint(self) -> str:
         """Returns the digest of the defining content and the special ids."""
         ids = (self.pad_id, self.eos_id, self.bos_id, self.unk_id)
-        return _digest(self._content + repr((ids, self.chat_template)).encode())
+        return digest(self._content + repr((ids, self.chat_template)).encode())
 
 
 def load_vocabulary(spec: str) -> Vocabulary:
@@ -309,71 +245,20 @@ def load_vocabulary(spec: str) -> Vocabulary:
     if kind == "bytes":
         return ByteVocabulary()
     if kind == "sentencepiece":
-        return SentencePieceVocabulary(path)
+        from flanjax.data.sentencepiece_vocabulary import SentencePieceVocabulary
+
+        return SentencePieceVocabulary(spec, existing(path, spec).read_bytes())
     if kind == "tokenizer":
-        return _load_tokenizer(spec, _existing(path, spec))
+        from flanjax.data.tokenizer_files import load_tokenizer_files
+
+        return load_tokenizer_files(existing(path, spec), spec)
     from flanjax.data import gguf_tokenizer
 
     return gguf_tokenizer.load_tokenizer(path, spec)
 
 
-def _load_tokenizer(spec: str, path: Path) -> TokenizerVocabulary:
-    """Reads tokenizer.json and what lies beside it about special tokens and chat."""
-    import tokenizers
-
-    file = _existing(path / "tokenizer.json", spec) if path.is_dir() else path
-    content = file.read_bytes()
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(content.decode("utf-8"))
-    except Exception as error:  # The library raises bare Exception.
-        raise ConfigError(f"not a tokenizer.json: {error}", where=str(file)) from error
-    settings = _read_json(file.parent / "tokenizer_config.json")
-    model = _read_json(file.parent / "config.json")
-    special_ids = {}
-    for name in ("pad", "eos", "bos", "unk"):
-        token = settings.get(f"{name}_token")
-        token = token["content"] if isinstance(token, dict) else token
-        token_id = None if token is None else tokenizer.token_to_id(token)
-        if token_id is None:
-            token_id = model.get(f"{name}_token_id")
-        # Models may end on several tokens; the first is the one to train with.
-        special_ids[name] = token_id[0] if isinstance(token_id, list) else token_id
-    if special_ids["eos"] is None:
-        known = (tokenizer.token_to_id(t) for t in ("</s>", "<|endoftext|>", "<eos>"))
-        special_ids["eos"] = next((i for i in known if i is not None), None)
-    for name in ("pad", "unk"):
-        if special_ids[name] is None:
-            special_ids[name] = tokenizer.token_to_id(f"<{name}>")
-    return TokenizerVocabulary(
-        spec,
-        tokenizer,
-        content=content,
-        special_ids=special_ids,
-        chat_template=_chat_template(file.parent, settings),
-    )
-
-
-def _chat_template(directory: Path, settings: dict) -> str | None:
-    file = directory / "chat_template.jinja"  # Where transformers 5 writes it.
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    template = settings.get("chat_template")
-    if isinstance(template, list):  # Several named ones.
-        template = {t["name"]: t["template"] for t in template}.get("default")
-    return template
-
-
-def _sentencepiece(model: bytes, where: str) -> typing.Any:
-    import sentencepiece
-
-    processor: typing.Any = sentencepiece.SentencePieceProcessor  # Has no types.
-    try:
-        return processor(model_proto=model)
-    except RuntimeError as error:
-        raise ConfigError(f"not a SentencePiece model: {error}", where=where) from error
-
-
-def _existing(path: str | Path, spec: str) -> Path:
+def existing(path: str | Path, spec: str) -> Path:
+    """Returns the path, or raises ConfigError when nothing is there."""
     path = Path(path)
     if not path.exists():
         raise ConfigError(
@@ -384,9 +269,6 @@ def _existing(path: str | Path, spec: str) -> Path:
     return path
 
 
-def _read_json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-
-
-def _digest(content: bytes) -> str:
+def digest(content: bytes) -> str:
+    """Returns the SHA-256 hex digest."""
     return hashlib.sha256(content).hexdigest()

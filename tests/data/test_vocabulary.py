@@ -136,6 +136,149 @@ def test_sentencepiece_agrees_with_the_library(sentencepiece_model):
     assert vocabulary.decode(vocabulary.encode("one two")) == "one two"
 
 
+LLAMA_TEXTS = [*TEXTS, "three  one", " two", "one</s>two", "<s>", "twotwo\n"]
+
+
+@pytest.fixture(scope="module")
+def llama2(tmp_path_factory):
+    """A directory with a tokenizer.model in Llama 2's manner, and its settings."""
+    import sentencepiece
+
+    directory = tmp_path_factory.mktemp("llama2")
+    with (directory / "tokenizer.model").open("wb") as file:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["one two three", "three two one two"] * 20),
+            model_writer=file,
+            vocab_size=290,
+            hard_vocab_limit=False,
+            model_type="bpe",
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            remove_extra_whitespaces=False,
+            allow_whitespace_only_pieces=True,
+            minloglevel=2,
+        )
+    settings = {
+        "tokenizer_class": "LlamaTokenizer",
+        "bos_token": {"content": "<s>"},
+        "eos_token": {"content": "</s>"},
+        "chat_template": "{{ bos_token }}{{ messages[0].content }}",
+    }
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings))
+    return directory
+
+
+def pieces_of(directory):
+    from sentencepiece import sentencepiece_model_pb2
+
+    content = (directory / "tokenizer.model").read_bytes()
+    return sentencepiece_model_pb2.ModelProto.FromString(content).pieces
+
+
+def test_a_tokenizer_model_is_read_as_the_library_reads_it(llama2):
+    import sentencepiece
+
+    vocabulary = load_vocabulary(f"tokenizer:{llama2}")
+    library = sentencepiece.SentencePieceProcessor(
+        model_file=str(llama2 / "tokenizer.model")
+    )
+    assert vocabulary.size == library.get_piece_size()  # No sentinels: not T5's.
+    ids = (vocabulary.pad_id, vocabulary.eos_id, vocabulary.bos_id, vocabulary.unk_id)
+    assert ids == (2, 2, 1, 0)  # Nothing is named padding.
+    assert vocabulary.encode_batch(LLAMA_TEXTS) == library.encode(LLAMA_TEXTS)
+    for text in LLAMA_TEXTS:
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+    chat = vocabulary.render_chat([{"content": "two"}], True)
+    assert chat == "<s>two"
+    assert vocabulary.encode(chat, special=True)[:2].count(1) == 1
+    assert 1 not in vocabulary.encode(chat)
+    copy = pickle.loads(pickle.dumps(vocabulary))
+    assert copy.fingerprint() == vocabulary.fingerprint()
+
+
+def test_llama_2s_two_tokenizer_files_agree(llama2, tmp_path):
+    import tokenizers
+    from tokenizers import decoders, models, normalizers
+
+    pieces = pieces_of(llama2)
+    ids = {piece.piece: i for i, piece in enumerate(pieces)}
+    normal = [piece for piece in pieces if piece.type == 1]
+    merges = [
+        (piece.piece[:cut], piece.piece[cut:])
+        for piece in sorted(normal, key=lambda piece: -piece.score)
+        for cut in range(1, len(piece.piece))
+        if piece.piece[:cut] in ids and piece.piece[cut:] in ids
+    ]
+    fast = tokenizers.Tokenizer(
+        models.BPE(ids, merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    fast.normalizer = normalizers.Sequence(
+        [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+    )
+    fast.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
+    )
+    fast.add_special_tokens(["<unk>", "<s>", "</s>"])
+    fast.save(str(tmp_path / "tokenizer.json"))
+    settings = (llama2 / "tokenizer_config.json").read_text()
+    (tmp_path / "tokenizer_config.json").write_text(settings)
+    # The quick file goes first where both are there.
+    (tmp_path / "tokenizer.model").write_bytes(b"")
+    first = load_vocabulary(f"tokenizer:{llama2}")
+    second = load_vocabulary(f"tokenizer:{tmp_path}")
+    assert first.encode_batch(LLAMA_TEXTS) == second.encode_batch(LLAMA_TEXTS)
+    for name in ("size", "pad_id", "eos_id", "bos_id", "unk_id", "chat_template"):
+        assert getattr(first, name) == getattr(second, name), name
+    for text in LLAMA_TEXTS:
+        assert second.decode(second.encode(text)) == text
+
+
+def test_tokens_beyond_the_pieces_need_the_other_file(llama2, tmp_path):
+    for file in llama2.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "added_tokens.json").write_text('{"<turn>": 500}')
+    with pytest.raises(ConfigError, match=r"only a tokenizer\.json"):
+        load_vocabulary(f"tokenizer:{tmp_path}")
+
+
+def test_a_gguf_files_pieces_are_the_model_they_came_from(llama2, tmp_path):
+    import gguf
+
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_tokenizer_model("llama")
+    pieces = pieces_of(llama2)
+    writer.add_token_list([piece.piece for piece in pieces])
+    writer.add_token_scores([piece.score for piece in pieces])
+    writer.add_token_types([piece.type for piece in pieces])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    first = load_vocabulary(f"tokenizer:{llama2}")
+    second = load_vocabulary(f"gguf:{tmp_path / 'm.gguf'}")
+    assert first.encode_batch(LLAMA_TEXTS) == second.encode_batch(LLAMA_TEXTS)
+    for name in ("size", "pad_id", "eos_id", "bos_id", "unk_id"):
+        assert getattr(first, name) == getattr(second, name), name
+    for text in LLAMA_TEXTS:
+        assert second.decode(second.encode(text)) == text
+
+
+def test_a_tokenizer_that_says_nothing_begins_its_texts_is_believed(tiny_tokenizer):
+    path = tiny_tokenizer / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    (tiny_tokenizer / "config.json").write_text('{"bos_token_id": 2}')
+    assert load_vocabulary(f"tokenizer:{tiny_tokenizer}").bos_id == 2
+    path.write_text(json.dumps(settings | {"bos_token": None}))  # Qwen2's files.
+    assert load_vocabulary(f"tokenizer:{tiny_tokenizer}").bos_id is None
+
+
 def test_t5s_two_tokenizer_files_agree(shared, tmp_path):
     import gzip
 
