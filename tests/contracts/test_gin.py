@@ -1,5 +1,7 @@
 """Every gin file parses, every recipe says what it needs, and mistakes are named."""
 
+import itertools
+import math
 import re
 from pathlib import Path
 
@@ -68,7 +70,7 @@ def test_a_recipe_of_the_paper_has_its_settings(run):
 def test_hours_tokens_and_flops_of_a_recipe_are_computed(run):
     path = ROOT / f"gin/recipes/{run.recipe}.gin"
     head, cost = path.read_text(), run_cost(_load(files=[str(path)])[0])
-    hardware = re.search(r"hardware: (\d+) x (TPU v4)\n", head)
+    hardware = re.search(r"hardware: (\d+) x (TPU v4) as", head)
     assert hardware
     peak = int(hardware[1]) * dict(PEAKS)[hardware[2]]
     for line in (
@@ -84,16 +86,23 @@ def test_hours_tokens_and_flops_of_a_recipe_are_computed(run):
         assert f"{cost.hours(peak, 1.0) / 37:.0%}" == "30%"
 
 
-def test_the_mesh_of_a_recipe_divides_its_batch_and_heads():
-    for run in PAPER_RUNS:
-        path = ROOT / f"gin/recipes/{run.recipe}.gin"
-        config, _ = _load(files=[str(path)])
-        chips = int(re.findall(r"hardware: (\d+) x", path.read_text())[0])
-        mesh = config.mesh
-        copies = chips // (mesh.fsdp * mesh.tensor)
-        assert copies * mesh.fsdp * mesh.tensor == chips
-        assert config.data.batch_size % (copies * mesh.fsdp) == 0
-        assert config.model.num_heads % mesh.tensor == 0
+@pytest.mark.parametrize("run", PAPER_RUNS, ids=lambda run: run.recipe)
+def test_the_mesh_of_a_recipe_suits_its_batch_its_heads_and_its_hardware(run):
+    path = ROOT / f"gin/recipes/{run.recipe}.gin"
+    config, _ = _load(files=[str(path)])
+    mesh = config.mesh
+    hardware = re.search(r"hardware: (\d+) x TPU v4 as (\S+)", path.read_text())
+    assert hardware
+    chips, shape = int(hardware[1]), [int(size) for size in hardware[2].split("x")]
+    copies = chips // (mesh.fsdp * mesh.tensor)
+    assert config.data.batch_size % (copies * mesh.fsdp) == 0
+    assert config.model.num_heads % mesh.tensor == 0
+    # On TPUs an axis of the mesh is made of whole axes of the machine.
+    found = []
+    for owners in itertools.product(range(3), repeat=3):
+        pairs = list(zip(owners, shape, strict=True))
+        found.append([math.prod(s for o, s in pairs if o == i) for i in range(3)])
+    assert [copies, mesh.fsdp, mesh.tensor] in found
 
 
 @pytest.mark.slow
