@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +31,11 @@ def check(args: argparse.Namespace) -> int:
             "no configuration given",
             fix="flanjax check --gin_file=gin/recipes/tiny.gin --topology cpu:8",
         )
-    progress = Progress()
+    progress = Progress(sys.stderr)
     config, options = _what(args)
     from flanjax.ops.preflight import preflight
 
-    report = preflight(config, options, progress.line)
+    report = preflight(config, options, progress)
     if args.json:
         print(json.dumps(_as_json(report, config, options), default=str))
     else:
@@ -55,20 +56,24 @@ def _what(args: argparse.Namespace) -> tuple["RunConfig", "Options"]:
 
     from flanjax.ops.topology import GIB, parse_topology
 
+    topology = None
     if args.topology:
-        parse_topology(args.topology)
+        topology = parse_topology(
+            args.topology, 1 if args.slices is None else args.slices
+        )
         # The devices are elsewhere: an accelerator that is here stays alone.
         jax.config.update("jax_platforms", "cpu")
     config = run_config(args)
     from flanjax.ops.preflight import Options
 
-    slices = args.slices or config.mesh.slices
+    if topology and args.slices is None:
+        topology = dataclasses.replace(topology, slices=config.mesh.slices)
     gin = [f"--gin_file={name}" for name in args.gin_file]
     if args.gin_search_paths:
         gin.append(f"--gin_search_paths={args.gin_search_paths}")
     gin += [f"--gin.{binding}" for binding in args.bindings]
     return config, Options(
-        topology=parse_topology(args.topology, slices) if args.topology else None,
+        topology=topology,
         hbm=int(args.hbm * GIB) if args.hbm else None,
         mfu=args.mfu,
         data=not args.no_data,

@@ -51,7 +51,6 @@ _WHOLE = {
 }
 # Their first operand becomes their result when nothing else needs it.
 _IN_PLACE = {"dynamic_update_slice", "scatter", "scatter-add"}
-_REDUCING = ("reduce_", "argmax", "argmin")
 
 
 @dataclasses.dataclass(eq=False)
@@ -178,7 +177,9 @@ class _Walk:
         for result in results:
             if in_place:
                 result.roots = operands[0].roots
-            elif whole or name.startswith(_REDUCING):
+            elif whole or (
+                "axes" in params and len(result.shape) < len(operands[0].shape)
+            ):
                 self._make(result)
             else:
                 result.roots = frozenset().union(*(a.roots for a in operands))

@@ -1,6 +1,6 @@
 """Everything that can be known of a run before it is launched.
 
-    report = preflight(config, Options(topology=parse_topology("v5e:16x16")), say)
+    report = preflight(config, Options(parse_topology("v5e:16x16")), progress)
     report.problems          # what would go wrong, with the exit status of each
 
 Data, evaluations and weights are opened as training would open them; then the memory
@@ -9,7 +9,6 @@ that need not be there.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -33,14 +32,13 @@ from flanjax.ops.topology import (
     simulated_devices,
     topology_devices,
 )
+from flanjax.progress import Progress
 from flanjax.train.flops import RunCost, run_cost
 from flanjax.train.peak import peak_flops
 
 # What a device's own program and runtime keep of its memory: XLA has 15.75 of a
 # v5e's 16 GiB.
 USABLE = 0.984
-
-Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,13 +100,13 @@ class Report:
         return self.estimate.peak if self.estimate else 0
 
 
-def preflight(config: RunConfig, options: Options, say: Say) -> Report:
+def preflight(config: RunConfig, options: Options, progress: Progress) -> Report:
     """Looks at everything; goes on after a problem where it can.
 
     Args:
       config: the run's.
       options: what to look at.
-      say: prints one line of progress.
+      progress: told what takes time.
 
     Raises:
       ConfigError: model, mesh, batch and topology do not fit together.
@@ -123,12 +121,13 @@ def preflight(config: RunConfig, options: Options, say: Say) -> Report:
     known = topology.peak if topology else None
     report.peak = known * len(devices) if known else peak_flops(devices[:1])
     if options.data:
-        _look(report, config, options, say)
-    say("estimating memory")
-    report.estimate = estimate_memory(subject)
+        with progress.task("looking at data, evaluations and weights"):
+            _look(report, config, options)
+    with progress.task("estimating memory"):
+        report.estimate = estimate_memory(subject)
     if options.compile and not _analytic_only(options):
-        _compile(report, subject, options, say)
-    _judge(report, config, devices, options, say)
+        _compile(report, subject, progress)
+    _judge(report, config, devices, options, progress)
     return report
 
 
@@ -160,8 +159,7 @@ def _hbm(options: Options, devices: list[Any]) -> int | None:
     return stats.get("bytes_limit")
 
 
-def _look(report: Report, config: RunConfig, options: Options, say: Say) -> None:
-    say("looking at data, evaluations and weights")
+def _look(report: Report, config: RunConfig, options: Options) -> None:
     try:
         report.data = look_at_data(config, options.prepare)
         if report.data.note:
@@ -174,20 +172,20 @@ def _look(report: Report, config: RunConfig, options: Options, say: Say) -> None
         report.problems.append(error)
 
 
-def _compile(report: Report, subject: Subject, options: Options, say: Say) -> None:
-    say("compiling the train step (minutes for a large model)")
-    report.train = compile_train_step(subject)
+def _compile(report: Report, subject: Subject, progress: Progress) -> None:
+    with progress.task("compiling the train step (minutes for a large model)"):
+        report.train = compile_train_step(subject)
     if report.train.memory is None:
         return  # What cannot be trained need not decode.
     if report.data is not None and not report.data.evals:
         report.notes.append("no evaluations, so no decode step")
         return
-    say("compiling the decode step")
     new_tokens = report.data.new_tokens if report.data else 16
-    report.decode = compile_decode_step(subject, new_tokens)
+    with progress.task("compiling the decode step"):
+        report.decode = compile_decode_step(subject, new_tokens)
 
 
-def _judge(report, config, devices, options: Options, say: Say) -> None:
+def _judge(report, config, devices, options: Options, progress: Progress) -> None:
     """Says whether it fits, and looks for what would."""
     limit = report.hbm
     programs = {"train step": report.needed}
@@ -201,8 +199,8 @@ def _judge(report, config, devices, options: Options, say: Say) -> None:
     if not over and not refused:
         return
     if "train step" in over or refused:
-        say("it does not fit: looking for settings that do")
-        report.changes = changes_that_fit(config, devices, limit)
+        with progress.task("it does not fit: looking for settings that do"):
+            report.changes = changes_that_fit(config, devices, limit)
     fix = _advice(report.changes)
     if set(over) == {"decode step"}:
         fix = "lower EvalConfig.batch_size"

@@ -54,7 +54,7 @@ class Subject:
       mesh: over the devices compiled for.
       trained: predicate on parameters' paths; None trains everything.
       state: ShapeDtypeStructs with shardings.
-      batch: a training batch, likewise.
+      batch: a training batch, likewise ShapeDtypeStructs.
       step: the train step.
     """
 
@@ -63,7 +63,7 @@ class Subject:
     mesh: Mesh
     trained: Trainable | None
     state: TrainState
-    batch: dict[str, jax.ShapeDtypeStruct]
+    batch: dict[str, Any]
     step: TrainStep
 
 

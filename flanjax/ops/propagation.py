@@ -12,8 +12,6 @@ from typing import Any
 # For each dimension the mesh axes that split it.
 Spec = tuple[tuple[str, ...], ...]
 
-_DROPPING = ("reduce_", "argmax", "argmin")
-
 
 def spec_of(sharding: Any, rank: int) -> Spec:
     """The layout that a NamedSharding gives an array of this rank."""
@@ -64,7 +62,7 @@ def propagate(
     if name == "sharding_constraint":
         return spec_of(params["sharding"], len(shape))
     rule = _RULES.get(name)
-    if rule is None and name.startswith(_DROPPING):
+    if rule is None and "axes" in params and len(operands[0][0]) > len(shape):
         rule = _reduce
     if rule is not None:
         return merge([rule(params, operands, shape)], shape, sizes)

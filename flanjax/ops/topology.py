@@ -43,6 +43,15 @@ class Chip:
     options: tuple[tuple[str, str], ...] = ()
 
 
+# Compiling needs no TPU, but libtpu looks for the machine it is on and says at length
+# that it is on none, locks it for one process, and logs to /tmp.
+_LIBTPU = {
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "true",
+    "TPU_LOG_DIR": "disabled",
+}
+
 _DOCS = "https://cloud.google.com/tpu/docs/"
 CHIPS = {
     # Without "megacore" the two cores of a v4 chip count as devices of their own.
@@ -148,9 +157,8 @@ def topology_devices(topology: Topology) -> list[Any]:
     """
     if topology.platform == "cpu":
         return simulated_devices(topology.num_devices)
-    # libtpu looks for the machine it is on, and says at length that it is on none.
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
-    os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    for name, value in _LIBTPU.items():
+        os.environ.setdefault(name, value)
     from jax.experimental import topologies
 
     chip = topology.chip
