@@ -37,7 +37,7 @@ from flanjax.eval.stats import Score
 from flanjax.eval.suites import EvalSpec, from_json
 from flanjax.eval.validation import Validation
 from flanjax.models.layers import unstack_layers
-from flanjax.train.mesh import BATCH_AXES, batch_sharding
+from flanjax.train.mesh import BATCH_AXES, batch_sharding, laid_out
 
 Progress = Callable[[str], None]
 
@@ -119,6 +119,12 @@ class Evaluator:
           Eval -> metric -> Score, exactly what `rescore` gives for the files; and
           "validation/<task>" -> "loss" and "accuracy" -> Score, see `Validation.run`.
         """
+        with laid_out(self._mesh):
+            return self._run(params, step, Path(records_dir))
+
+    def _run(
+        self, params: Any, step: int, records_dir: Path
+    ) -> dict[str, dict[str, Score]]:
         stepped = params
         if self._stepper is not self._model:
             stepped = unstack_layers(params)
@@ -138,7 +144,7 @@ class Evaluator:
                 score_record({**known, **answer})
                 for known, answer in zip(ready.records, answers, strict=True)
             ]
-            path = Path(records_dir) / str(step) / f"{ready.spec.name}.jsonl.zst"
+            path = records_dir / str(step) / f"{ready.spec.name}.jsonl.zst"
             write_records(path, records)
             scores[ready.spec.name] = rescore(records)
         return scores | self._validation.run(params, clock.line)

@@ -11,7 +11,7 @@ products are mesh shapes.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,15 +110,30 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             where="MeshConfig.slices",
             fix=f"set it to {found}",
         )
-    if config.slices == 1:
-        return jax.make_mesh(whole, MESH_AXES, axis_types=auto, devices=devices)
-    if found:
-        across = (config.slices, *(1 for _ in inner))
-        grid = mesh_utils.create_hybrid_device_mesh(shape, across, devices=devices)
-    else:
-        # Devices come process by process, so that each slice is whole processes.
-        grid = np.array(devices).reshape(whole)
+    try:
+        if config.slices == 1:
+            return jax.make_mesh(whole, MESH_AXES, axis_types=auto, devices=devices)
+        if found:
+            across = (config.slices, *(1 for _ in inner))
+            grid = mesh_utils.create_hybrid_device_mesh(shape, across, devices=devices)
+        else:
+            # Devices come process by process, so that each slice is whole processes.
+            grid = np.array(devices).reshape(whole)
+    except NotImplementedError as error:
+        raise _off_the_torus(config, devices) from error
     return Mesh(grid, MESH_AXES, axis_types=auto)
+
+
+def _off_the_torus(config: MeshConfig, devices: Sequence[Any]) -> ConfigError:
+    """What is wrong with a mesh that would cut an axis of a TPU's torus."""
+    sizes = np.ptp([device.coords for device in devices], axis=0) + 1
+    torus = "x".join(str(size) for size in sizes)
+    return ConfigError(
+        f"a mesh of {_said(config)} does not lie on chips that are joined as {torus}",
+        where="MeshConfig",
+        fix="let each size be 1, one of these numbers, or a product of some of them, "
+        "or take a slice of another shape",
+    )
 
 
 def _said(config: MeshConfig) -> str:
@@ -135,9 +150,9 @@ def _tpu_slices(devices: Sequence[Any]) -> int | None:
     return len({getattr(device, "slice_index", 0) for device in devices})
 
 
-def laid_out(mesh: Mesh) -> AbstractContextManager[None]:
+def laid_out(mesh: Mesh | None) -> AbstractContextManager[None]:
     """What is traced in this context lays its activations out by RULES."""
-    return partitioned(mesh, RULES)
+    return nullcontext() if mesh is None else partitioned(mesh, RULES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

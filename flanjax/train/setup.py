@@ -36,7 +36,13 @@ from flanjax.train.flops import step_flops
 from flanjax.train.goodput import Goodput
 from flanjax.train.initial import initial_optimizer, initial_params
 from flanjax.train.interrupt import InterruptGuard
-from flanjax.train.mesh import batch_sharding, check_batch_size, make_mesh
+from flanjax.train.mesh import (
+    check_batch_size,
+    check_heads,
+    feature_sharding,
+    make_mesh,
+)
+from flanjax.train.mesh import check_lengths as check_mesh_lengths
 from flanjax.train.monitor import MonitorConfig
 from flanjax.train.optim import Optimizer, make_optimizer
 from flanjax.train.peak import peak_flops
@@ -148,6 +154,8 @@ def set_up(
         mesh = make_mesh(config.mesh)
         peak = peak_flops(list(mesh.devices.flat), config.monitor.peak_tflops)
     check_batch_size(config.data.batch_size, config.microbatches, mesh)
+    check_heads(config.model.num_heads, mesh)
+    check_mesh_lengths(layout.features, mesh)
     trained = trainable(config)
     optimizer = make_optimizer(config.optimizer, abstract_params(model)[1])
     checkpointer = Checkpointer(run_dir.path / "checkpoints", config.checkpoint)
@@ -182,7 +190,7 @@ def set_up(
         evaluate=_evaluate(
             config, model, vocabulary, layout, resolved, mesh, progress, interrupt
         ),
-        place=functools.partial(_place, batch_sharding(mesh)),
+        place=functools.partial(_place, feature_sharding(mesh)),
         flops=functools.partial(
             step_flops, model, trainable=trained, **_row_lengths(layout)
         ),

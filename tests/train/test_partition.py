@@ -1,0 +1,169 @@
+"""Every partitioning computes what one device computes, and splits what it should."""
+
+import dataclasses
+import functools
+import re
+
+import jax
+import numpy as np
+import pytest
+
+from flanjax.models.build import abstract_params, build_model
+from flanjax.models.decoder import DecoderConfig
+from flanjax.models.loss import LossConfig
+from flanjax.models.t5 import T5Config
+from flanjax.ops.collectives import collectives
+from flanjax.train.checkpoint import Checkpointer
+from flanjax.train.mesh import MeshConfig, make_mesh
+from flanjax.train.optim import OptimizerConfig, make_optimizer
+from flanjax.train.state import abstract_state, state_shardings
+from flanjax.train.step import make_train_step
+
+STEPS = 10
+LOSS = LossConfig(normalizer="num_real_target_tokens", chunk_tokens=4)
+# Sizes that every mesh of eight devices divides.
+SIZES = {
+    "t5": T5Config(64, 16, 8, 4, 32, 2, 2, dropout_rate=0.1),
+    "decoder": DecoderConfig(64, 16, 8, 8, 4, 32, 2, dropout_rate=0.1),
+}
+MESHES = {
+    "data": MeshConfig(8, 1, 1),
+    "fsdp": MeshConfig(1, 8, 1),
+    "tensor": MeshConfig(1, 1, 8),
+    "data x fsdp x tensor": MeshConfig(2, 2, 2),
+    "data x tensor x sequence": MeshConfig(2, 1, 2, sequence=2),
+    "sequence": MeshConfig(1, 1, 1, sequence=4, slices=2),
+}
+
+
+def mesh_of(name):
+    if name == "one device":
+        return make_mesh(MeshConfig(), jax.devices()[:1])
+    return make_mesh(MESHES[name])
+
+
+@functools.cache
+def step_of(model, optimizer, name, microbatches=1):
+    mesh = mesh_of(name)
+    shardings = state_shardings(abstract_state(model, optimizer, mesh))
+    return make_train_step(
+        model, optimizer, LOSS, mesh, shardings, microbatches=microbatches
+    )
+
+
+def run(step, state, batch, steps=STEPS):
+    losses = []
+    for _ in range(steps):
+        state, metrics = step(state, batch)
+        losses.append(float(metrics["loss"]))
+    return state, losses
+
+
+@pytest.fixture
+def model(family):
+    return build_model(SIZES[family])
+
+
+@pytest.fixture
+def compiled(model, batch):
+    """(name of a mesh, changed settings) -> compiled step's text, abstract state."""
+
+    def compiled(name, **changes):
+        changed = build_model(dataclasses.replace(model.config, **changes))
+        optimizer = make_optimizer(OptimizerConfig(), abstract_params(changed)[1])
+        state = abstract_state(changed, optimizer, mesh_of(name))
+        step = step_of(changed, optimizer, name)
+        return step.lower(state, batch).compile().as_text(), state
+
+    return compiled
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MESHES)
+def test_a_mesh_loses_what_one_device_loses(model, batch, make_state, name):
+    """Ten steps, packed rows, dropout on; a mesh's sums only round differently."""
+    optimizer, state = make_state(model=model)
+    _, want = run(step_of(model, optimizer, "one device"), state, batch)
+    assert want[-1] < want[0]
+    optimizer, state = make_state(mesh_of(name), model=model)
+    step = step_of(model, optimizer, name)
+    _, got = run(step, state, batch)
+    np.testing.assert_allclose(got, want, rtol=1e-5)
+    assert step.compiles == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["t5", "decoder"], indirect=True)
+def test_a_save_on_any_mesh_goes_on_on_every_other(model, batch, make_state, tmp_path):
+    """Saved after three steps on each mesh, restored on the next one in a ring."""
+    optimizer, state = make_state(model=model)
+    _, want = run(step_of(model, optimizer, "one device"), state, batch)
+    names = ["one device", *MESHES]
+    for source, target in zip(names, [*names[1:], names[0]], strict=True):
+        optimizer, state = make_state(mesh_of(source), model=model)
+        state, _ = run(step_of(model, optimizer, source), state, batch, 3)
+        saver = Checkpointer(tmp_path / source.replace(" ", "_"))
+        saver.save(3, state, {}, wait=True)
+        abstract = abstract_state(model, optimizer, mesh_of(target))
+        restored, _, _ = saver.restore(abstract)
+        saver.close()
+        jax.tree.map(np.testing.assert_array_equal, restored, state)
+        assert state_shardings(restored) == state_shardings(abstract)
+        _, got = run(step_of(model, optimizer, target), restored, batch, STEPS - 3)
+        np.testing.assert_allclose(got, want[3:], rtol=1e-5, err_msg=source)
+
+
+@pytest.mark.parametrize("family", ["decoder"], indirect=True)
+def test_two_ways_to_split_at_once_lose_what_one_device_loses(model, batch, make_state):
+    """The quick form of the slow tests: sequence and tensor axes, grouped keys."""
+    model = build_model(dataclasses.replace(model.config, num_kv_heads=1))
+    losses = []
+    for name in ("one device", "data x tensor x sequence"):
+        optimizer, state = make_state(mesh_of(name), model=model)
+        losses.append(run(step_of(model, optimizer, name), state, batch, 3)[1])
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["decoder"], indirect=True)
+def test_fsdp_gathers_a_layer_at_a_time_and_reduces_each_gradient(compiled):
+    # Sizes that nothing else in the program has.
+    text, state = compiled("fsdp", emb_dim=40, mlp_dim=72, head_dim=6)
+    shards = [x.sharding.shard_shape(x.shape) for x in jax.tree.leaves(state.params)]
+    whole = sum(x.size for x in jax.tree.leaves(state.params))
+    assert 8 * sum(np.prod(shard) for shard in shards) == whole
+    moments = state.opt_state.v
+    assert jax.tree.map(lambda x: x.sharding, moments) == jax.tree.map(
+        lambda x: x.sharding, state.params
+    )
+    found = collectives(text, mesh_of("fsdp"))
+    layers = state.params["decoder"]["layers"]
+    kernels = [x for x in jax.tree.leaves(layers) if len(x.shape) == 3]
+    gathers = [one for one in found if one.kind == "all-gather"]
+    reductions = [one for one in found if one.kind in ("all-reduce", "reduce-scatter")]
+    for kernel in kernels:
+        count, *shape = kernel.shape
+        same = [x for x in kernels if x.shape == kernel.shape]
+        for these, passes in ((gathers, 2), (reductions, 1)):
+            # Forwards and backwards; each of the loop's rounds does one layer's.
+            times = sum(
+                one.times * sum(a[1] == tuple(shape) for a in one.arrays)
+                for one in these
+                if one.axes == ("fsdp",)
+            )
+            assert times == passes * count * len(same), (shape, passes)
+    largest = max(a.size for a in jax.tree.leaves(state.params))
+    for one in found:
+        # Neither the model nor a stack of layers is ever gathered.
+        assert all(np.prod(shape) <= largest for _, shape in one.arrays), one
+        assert one.times < 100 and one.axes == ("fsdp",)
+
+
+@pytest.mark.parametrize("family", ["decoder"], indirect=True)
+def test_the_step_writes_the_new_state_over_the_old(compiled):
+    text, state = compiled("fsdp")
+    aliased = set(
+        re.findall(r"\((\d+), \{\}, (?:may|must)-alias\)", text.split("\n")[0])
+    )
+    changing = jax.tree.leaves(state.replace(frozen={}))
+    # The key stays what it is, and comes back as the buffer it was.
+    assert len(aliased) >= len(changing) - 1
