@@ -1,3 +1,6 @@
+import itertools
+from types import SimpleNamespace
+
 import jax
 import numpy as np
 import pytest
@@ -22,6 +25,17 @@ def test_data_takes_the_devices_that_are_left():
 def test_a_shape_that_does_not_use_all_devices_is_refused(shape):
     with pytest.raises(ConfigError, match=r"does not fit 8 device\(s\)"):
         make_mesh(MeshConfig(*shape))
+
+
+def test_a_mesh_that_would_cut_a_tpu_s_torus_is_refused():
+    chips = [
+        SimpleNamespace(
+            platform="tpu", device_kind="TPU v4", coords=at, slice_index=0, id=i
+        )
+        for i, at in enumerate(itertools.product(range(4), repeat=3))
+    ]
+    with pytest.raises(ConfigError, match="fsdp=32, tensor=2.* joined as 4x4x4"):
+        make_mesh(MeshConfig(fsdp=32, tensor=2), chips)
 
 
 def test_a_batch_that_does_not_divide_says_what_would():
