@@ -11,7 +11,7 @@ products are mesh shapes.
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -150,9 +150,9 @@ def _tpu_slices(devices: Sequence[Any]) -> int | None:
     return len({getattr(device, "slice_index", 0) for device in devices})
 
 
-def laid_out(mesh: Mesh) -> AbstractContextManager[None]:
+def laid_out(mesh: Mesh | None) -> AbstractContextManager[None]:
     """What is traced in this context lays its activations out by RULES."""
-    return partitioned(mesh, RULES)
+    return nullcontext() if mesh is None else partitioned(mesh, RULES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
