@@ -28,11 +28,10 @@ def test_a_shape_that_does_not_use_all_devices_is_refused(shape):
 
 
 def test_a_mesh_that_would_cut_a_tpu_s_torus_is_refused():
+    kind = {"platform": "tpu", "device_kind": "TPU v4", "slice_index": 0}
     chips = [
-        SimpleNamespace(
-            platform="tpu", device_kind="TPU v4", coords=at, slice_index=0, id=i
-        )
-        for i, at in enumerate(itertools.product(range(4), repeat=3))
+        SimpleNamespace(**kind, core_on_chip=0, coords=at)
+        for at in itertools.product(range(4), repeat=3)
     ]
     with pytest.raises(ConfigError, match="fsdp=32, tensor=2.* joined as 4x4x4"):
         make_mesh(MeshConfig(fsdp=32, tensor=2), chips)
