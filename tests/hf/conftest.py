@@ -47,12 +47,14 @@ def peft(transformers):
 
 
 @pytest.fixture
-def load(transformers, auto):
+def load(transformers):
     """A directory's model, as transformers reads it."""
 
     def load(directory: Path):
         facts = transformers.AutoConfig.from_pretrained(directory)
-        model, report = auto(facts).from_pretrained(
+        kind = "Seq2SeqLM" if facts.is_encoder_decoder else "CausalLM"
+        auto = getattr(transformers, f"AutoModelFor{kind}")
+        model, report = auto.from_pretrained(
             directory, dtype="float32", output_loading_info=True
         )
         for problem in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -60,18 +62,6 @@ def load(transformers, auto):
         return model.eval()
 
     return load
-
-
-@pytest.fixture(scope="session")
-def auto(transformers):
-    """The class that makes models of a configuration."""
-
-    def auto(facts):
-        if facts.is_encoder_decoder:
-            return transformers.AutoModelForSeq2SeqLM
-        return transformers.AutoModelForCausalLM
-
-    return auto
 
 
 @pytest.fixture

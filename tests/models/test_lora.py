@@ -93,17 +93,18 @@ def test_targets_choose_the_kernels_that_are_adapted():
 
 
 def test_targets_that_name_the_layers_hold_when_decoding_runs_them_one_by_one(draw):
-    """Prompted with its own text, the cached decoder says what the model says."""
-    lora = dataclasses.replace(LORA, targets=["decoder/layers/self_attention/query"])
+    """The cached decoder's log-probability of its text is the model's."""
+    lora = dataclasses.replace(LORA, targets=["decoder/layers/mlp/.*"])
     config = dataclasses.replace(PLAIN, lora=lora)
     params, model = draw(config), build_model(config)
     tokens = np.array([[5, 6, 7, 8, 9, 10]])
     prompts = {"decoder_input_tokens": jnp.asarray(tokens), "lengths": jnp.array([6])}
-    chosen, _ = greedy(model, params, prompts, 4, eos_id=-1)
+    chosen, score = greedy(model, params, prompts, 4, eos_id=-1)
     text = np.concatenate([tokens, chosen], axis=1)
     batch = {"decoder_input_tokens": text, "decoder_target_tokens": text}
     logits = jax.jit(model.apply)({"params": params}, batch)
-    np.testing.assert_array_equal(chosen[0], jnp.argmax(logits[0, 5:-1], axis=-1))
+    best = jax.nn.log_softmax(logits[0, 5:-1]).max(axis=-1)
+    np.testing.assert_allclose(score[0], best.sum(), atol=1e-4)
 
 
 def adapted_loss(config):
