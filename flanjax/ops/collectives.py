@@ -214,9 +214,11 @@ def _participants(rest: str, mesh: Mesh | None) -> tuple[int, tuple[str, ...]]:
         if set(axes) <= set(mesh.axis_names) and ":" not in named[2]:
             return math.prod(mesh.shape[axis] for axis in axes), axes
     groups = _groups(rest)
-    if not groups:
-        return (mesh.size if mesh else 2), ()
-    return len(groups[0]), _axes_of(groups, mesh) if mesh else ()
+    if mesh is None:
+        # Without groups all devices take part, however many they are.
+        return (len(groups[0]) if groups else 2), ()
+    groups = groups or [tuple(range(mesh.size))]
+    return len(groups[0]), _axes_of(groups, mesh)
 
 
 def _groups(rest: str) -> list[tuple[int, ...]]:
