@@ -173,20 +173,31 @@ def save_huggingface(
     if isinstance(weights, Mapping):
         _check_merged(weights)
     facts = _facts(config, vocabulary, context_length, dtype)
+    with _appears_whole(directory) as scratch:
+        _write_json(scratch / "config.json", facts)
+        _write_json(scratch / "generation_config.json", _generation(facts))
+        _write_weights(scratch, config, weights, dtype, shard_bytes)
+        if vocabulary is not None:
+            save_tokenizer(scratch, vocabulary)
+        card = model_card(config, vocabulary, run_dir)
+        (scratch / "README.md").write_text(card, encoding="utf-8")
+    return directory
+
+
+@contextlib.contextmanager
+def _appears_whole(directory: Path) -> Iterator[Path]:
+    """Gives a directory to write, which then takes the other's place, or vanishes."""
     scratch = directory.parent / f".{directory.name}.writing"
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    _write_json(scratch / "config.json", facts)
-    _write_json(scratch / "generation_config.json", _generation(facts))
-    _write_weights(scratch, config, weights, dtype, shard_bytes)
-    if vocabulary is not None:
-        save_tokenizer(scratch, vocabulary)
-    card = model_card(config, vocabulary, run_dir)
-    (scratch / "README.md").write_text(card, encoding="utf-8")
+    try:
+        yield scratch
+    except BaseException:
+        shutil.rmtree(scratch)
+        raise
     if directory.exists():
         shutil.rmtree(directory)
     scratch.replace(directory)
-    return directory
 
 
 def _write_weights(

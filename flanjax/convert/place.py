@@ -90,7 +90,8 @@ def parameter_reader(
 
     Returns:
       A function of a path ("decoder/layers/mlp/wo/kernel") and a layer (None: the
-      parameter is of no layer) to float32 values, axes as flanjax has them.
+      parameter is of no layer) to float32 values, axes as flanjax has them. It raises
+      CheckpointError as `load_params` does.
     """
     if isinstance(weights, Mapping):
         flat = flatten(weights)
@@ -105,10 +106,12 @@ def parameter_reader(
         return from_tree
 
     entries = {"/".join(entry.path): entry for entry in weights.entries()}
+    shapes = parameter_shapes(weights.config)
 
     def from_source(path: str, layer: int | None) -> np.ndarray:
-        tensor = weights.read(entries[path].names[layer or 0])
-        return tensor.T if entries[path].transposed else tensor
+        entry = entries[path]
+        shape = shapes[path][entry.stacked :]
+        return _turned(weights, entry, entry.names[layer or 0], shape)
 
     return from_source
 

@@ -63,4 +63,4 @@ def _save_pieces(
         (directory / "tokenizer.model").write_bytes(vocabulary.model)
         settings["tokenizer_class"] = "LlamaTokenizer"
         settings["add_bos_token"] = vocabulary.bos_id is not None
-        settings["legacy"] = False
+        settings["legacy"] = True  # A prefix always, as in the library itself.
