@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flanjax.decode import cache
+from flanjax.decode.score import chosen_log_probability
 
 
 def option_logprobs(
@@ -68,17 +69,12 @@ def padded_length(longest: int) -> int:
 @functools.partial(jax.jit, static_argnums=0)
 def _forced_logprob(model, params, state, logits, tokens, lengths):
     """Log p of one token sequence for each row, [batch]."""
-
-    def pick(logits, chosen):
-        log_probability = jax.nn.log_softmax(logits)
-        return jnp.take_along_axis(log_probability, chosen[:, None], axis=-1)[:, 0]
-
-    scores = pick(logits, tokens[:, 0])[None]
+    scores = chosen_log_probability(logits, tokens[:, 0])[None]
     if tokens.shape[1] > 1:
         _, hidden = cache.extend(model, params, state, tokens[:, :-1])
         # Position by position: never [batch, tokens, vocab] at once.
         rest = jax.lax.map(
-            lambda pair: pick(
+            lambda pair: chosen_log_probability(
                 model.apply({"params": params}, pair[0], method="logits"), pair[1]
             ),
             (hidden.swapaxes(0, 1), tokens[:, 1:].T),

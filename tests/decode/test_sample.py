@@ -92,6 +92,19 @@ def test_rows_of_different_length_decode_as_if_alone(params):
         np.testing.assert_allclose(score, expected_score, rtol=1e-5)
 
 
+def test_rows_end_at_limits_of_their_own(params):
+    model = build_model(TINY)
+    prompts = {"decoder_input_tokens": np.array([[5, 6], [7, 8]])}
+    prompts["lengths"] = np.array([2, 1])
+    limits = [2, 4]
+    tokens, scores = greedy(model, params, prompts, 4, -1, limits=np.array(limits))
+    for row, limit in enumerate(limits):
+        alone, score = greedy(model, params, prompts, limit, -1)
+        np.testing.assert_array_equal(tokens[row, :limit], alone[row])
+        np.testing.assert_array_equal(tokens[row, limit:], 0)
+        np.testing.assert_allclose(scores[row], score[row], rtol=1e-5)
+
+
 def test_separate_layers_decode_as_scanned_ones(params):
     batch = {"decoder_input_tokens": np.array([[5, 6], [7, 8]]), "lengths": [2, 1]}
     batch["lengths"] = np.array(batch["lengths"])
