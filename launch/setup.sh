@@ -1,9 +1,12 @@
 # Makes .venv from the lock; sourced by the scripts beside it, never run by itself.
+# A script may have another directory than .venv: it sets `venv`, and `size` in GB.
 #
 # Needs nothing but a Python 3.11 to 3.13 with venv; takes the newest one found, or
 # $FLANJAX_PYTHON. Quick when nothing has changed since the last time.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
+
+venv=.venv size=3
 
 say() { printf '%s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 2; }
@@ -53,30 +56,30 @@ find_python() {
 install_locked() {
   local extras=("$@") sync=() extra
   for extra in "${extras[@]}"; do sync+=(--extra "$extra"); done
-  local uv=.venv/bin/uv
+  local uv="$venv/bin/uv"
   # --inexact: leaves uv and whatever extras are there already.
-  if UV_PROJECT_ENVIRONMENT=.venv "$uv" sync --quiet --frozen --inexact "${sync[@]}"; then return; fi
+  if UV_PROJECT_ENVIRONMENT="$venv" "$uv" sync --quiet --frozen --inexact "${sync[@]}"; then return; fi
   say "  uv could not install; trying pip with the same locked versions"
-  "$uv" export --quiet --frozen --no-emit-project "${sync[@]}" --output-file .venv/locked.txt \
-    && .venv/bin/python -m pip install --quiet --require-hashes -r .venv/locked.txt \
-    && .venv/bin/python -m pip install --quiet --no-deps --editable .
+  "$uv" export --quiet --frozen --no-emit-project "${sync[@]}" --output-file "$venv/locked.txt" \
+    && "$venv/bin/python" -m pip install --quiet --require-hashes -r "$venv/locked.txt" \
+    && "$venv/bin/python" -m pip install --quiet --no-deps --editable .
 }
 
 # setup_venv [extra ...]
 setup_venv() {
   local python stamp
-  if [ ! -x .venv/bin/python ] || ! usable .venv/bin/python; then
+  if [ ! -x "$venv/bin/python" ] || ! usable "$venv/bin/python"; then
     python=$(find_python) || exit 2
-    say "making .venv with $("$python" --version)"
-    rm -rf .venv
-    "$python" -m venv .venv || die "could not make .venv with $python"
+    say "making $venv with $("$python" --version)"
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || die "could not make $venv with $python"
   fi
   stamp="$(cat uv.lock pyproject.toml | cksum) $*"
-  if grep -qxF "$stamp" .venv/flanjax-installed 2>/dev/null; then return; fi
-  say "installing flanjax and its locked dependencies into .venv (about 3 GB on disk)"
-  with_heartbeat "fetching the installer" .venv/bin/python -m pip install --quiet 'uv>=0.9,<1' \
+  if grep -qxF "$stamp" "$venv/flanjax-installed" 2>/dev/null; then return; fi
+  say "installing flanjax and its locked dependencies into $venv (about $size GB on disk)"
+  with_heartbeat "fetching the installer" "$venv/bin/python" -m pip install --quiet 'uv>=0.9,<1' \
     || die "pip could not install uv: is a package index reachable? (pip's own settings hold)"
   with_heartbeat "installing" install_locked "$@" \
     || die "installation failed (see above); run this script again to go on"
-  printf '%s\n' "$stamp" >>.venv/flanjax-installed
+  printf '%s\n' "$stamp" >>"$venv/flanjax-installed"
 }
