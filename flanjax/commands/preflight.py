@@ -34,8 +34,10 @@ def check(args: argparse.Namespace) -> int:
     progress = Progress(sys.stderr)
     config, options = _what(args)
     from flanjax.ops.preflight import preflight
+    from flanjax.train.paper_runs import paper_notes
 
     report = preflight(config, options, progress)
+    report.notes += paper_notes(args.gin_file)
     if args.json:
         print(json.dumps(_as_json(report, config, options), default=str))
     else:

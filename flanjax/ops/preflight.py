@@ -68,7 +68,7 @@ class Report:
 
     Attributes:
       problems: what would stop or kill the run.
-      notes: what could not be looked at.
+      notes: what could not be looked at, and what else is worth knowing.
       data, weights: None when not looked at, or when it failed.
       mesh: devices along each axis.
       hbm: bytes a program may take of one device; None where unknown.

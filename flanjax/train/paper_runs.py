@@ -6,11 +6,13 @@ Tables 2 and 22 of https://arxiv.org/abs/2210.11416. The convention below is our
 by arithmetic: the paper prints two digits and names no formula. It gives every figure
 within 2 % but two, both of Flan-U-PaLM: its fine-tuning figure is that of Flan-PaLM's
 21k steps (its 30k give 8.0e21, 42 % more), and its pre-training figure a tenth of that
-of the PaLM it goes on from.
+of the PaLM it goes on from. (The paper's text gives Flan-PaLM 540B 1.4 B tokens: its
+rows' inputs alone; with their targets they are 1.7 B.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 # Inputs and targets of a packed row: 2,048 + 512, as in FLAN's public code.
 ROW = 2560
@@ -80,3 +82,15 @@ PAPER_RUNS: Sequence[PaperRun] = (
     PaperRun("flan_cont_palm_62b", 62e9, False, 32, 60_000, 1.3e12, 4.8e23, 1.8e21),
     PaperRun("flan_u_palm_540b", 540e9, False, 32, 30_000, 780e9, 2.5e23, 5.6e21),
 )
+
+
+def paper_notes(gin_files: Iterable[str]) -> list[str]:
+    """Says of the paper's recipes among `gin_files` what the paper counts for them."""
+    names = {Path(file).stem for file in gin_files}
+    return [
+        f"{run.recipe} by the Flan-PaLM paper's count: {run.finetune_flops:.2e} "
+        f"operations (it prints {run.finetune_printed:.1e}), pre-training "
+        f"{run.pretrain_flops:.2e} (it prints {run.pretrain_printed:.1e})"
+        for run in PAPER_RUNS
+        if run.recipe in names
+    ]

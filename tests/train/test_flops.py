@@ -12,7 +12,7 @@ from flanjax.models.decoder import DecoderConfig
 from flanjax.models.lora import LoraConfig, is_lora
 from flanjax.models.t5 import T5Config
 from flanjax.train.flops import step_flops
-from flanjax.train.paper_runs import PAPER_RUNS, paper_flops
+from flanjax.train.paper_runs import PAPER_RUNS, paper_flops, paper_notes
 
 T5 = T5Config(64, 16, 2, 8, 24, 2, 3)
 LLAMA = DecoderConfig(64, 16, 4, 2, 8, 24, 3, logits_via_embedding=False)
@@ -102,3 +102,10 @@ def test_flan_u_palm_s_misprint_is_flan_palm_s_figure():
     assert paper_flops(540e9, tokens, encoder_decoder=False) == pytest.approx(
         5.6e21, rel=0.02
     )
+
+
+def test_check_says_what_the_paper_counts_for_a_recipe():
+    files = ["gin/recipes/flan_t5_xl.gin", "gin/recipes/tiny.gin"]
+    (note,) = paper_notes(files)
+    assert "5.60e+19 operations (it prints 5.6e+19)" in note
+    assert "pre-training 9.00e+21 (it prints 9.0e+21)" in note
