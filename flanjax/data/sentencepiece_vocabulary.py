@@ -58,9 +58,8 @@ class SentencePieceVocabulary(Vocabulary):
 
     @functools.cached_property
     def _with_specials(self) -> typing.Any:
-        schema = _schema()
-        model = schema.ModelProto.FromString(self.model)
-        kinds = schema.ModelProto.SentencePiece
+        model = parse_model(self.model)
+        kinds = _schema().ModelProto.SentencePiece
         for piece in model.pieces:
             if not self.extra_ids and piece.type == kinds.CONTROL:
                 piece.type = kinds.USER_DEFINED
@@ -125,6 +124,11 @@ def bpe_model(
     model.normalizer_spec.add_dummy_prefix = add_prefix
     model.normalizer_spec.remove_extra_whitespaces = False
     return model.SerializeToString()
+
+
+def parse_model(content: bytes) -> typing.Any:
+    """Returns the file's message: `pieces`, `trainer_spec`, `normalizer_spec`."""
+    return _schema().ModelProto.FromString(content)
 
 
 def _schema() -> typing.Any:
