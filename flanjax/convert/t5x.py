@@ -74,7 +74,7 @@ class T5XSource:
         array = self.index.read(TARGET + name)
         if layer is not None:
             array = take_layer(name, "v", array, layer)
-        return array.astype(np.float32)
+        return np.asarray(array, np.float32)
 
     def unplaced(self) -> list[str]:
         """Returns the arrays that the model has no parameter for."""

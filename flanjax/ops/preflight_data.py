@@ -12,7 +12,6 @@ import numpy as np
 
 from flanjax.config import RunConfig
 from flanjax.convert.place import parameter_shapes
-from flanjax.convert.weights import open_weights
 from flanjax.data.guards import check_lengths
 from flanjax.data.layout import Layout, make_layout
 from flanjax.data.store import (
@@ -26,6 +25,7 @@ from flanjax.data.vocabulary import load_vocabulary
 from flanjax.errors import ConfigError, DataError, UserError
 from flanjax.eval.suites import from_json
 from flanjax.models.build import build_model
+from flanjax.train.initial import planned
 from flanjax.train.trainable import trainable
 
 _LISTED = 20
@@ -160,7 +160,7 @@ def look_at_weights(config: RunConfig) -> str:
     source = config.initial_checkpoint
     if source is None:
         return "weights are drawn from the seed"
-    with open_weights(source, config.model) as weights:
+    with planned(config) as (weights, plan):
         shapes = parameter_shapes(weights.config, stacked=True)
         count = sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
-        return f"{weights.where}: {len(shapes)} parameters, {count:,} numbers"
+        return f"{weights.where}: {count:,} numbers; {plan.line()}"

@@ -50,7 +50,7 @@ def initial_params(config: RunConfig, model: Any, wanted: Mapping[str, Any]) -> 
         return {}
     if config.initial_checkpoint:
         shardings = {path: leaf.sharding for path, leaf in leaves.items()}
-        with _planned(config) as (_, plan):
+        with planned(config) as (_, plan):
             given = flatten(place_params(plan.view, unflatten(shardings)))
     missing = {path: leaf for path, leaf in leaves.items() if path not in given}
     drawn = draw_params(model, jax.random.PRNGKey(config.seed), missing)
@@ -81,7 +81,7 @@ def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]
                 fix="set INITIAL_CHECKPOINT_PATH, or leave RestoreConfig alone",
             )
         return opt_state, "weights drawn from the seed; optimizer fresh", ""
-    with _planned(config) as (weights, plan):
+    with planned(config) as (weights, plan):
         if isinstance(weights, T5XSource):
             if restore.optimizer_state:
                 opt_state = _restored_moments(weights, plan, opt_state)
@@ -92,8 +92,12 @@ def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]
 
 
 @contextlib.contextmanager
-def _planned(config: RunConfig) -> Iterator[tuple[WeightSource, RestorePlan]]:
-    """Opens the weights and decides what comes from them."""
+def planned(config: RunConfig) -> Iterator[tuple[WeightSource, RestorePlan]]:
+    """Opens the initial weights and decides what comes from them; reads no tensor.
+
+    Raises:
+      CheckpointError, ConfigError: as `initial_params`.
+    """
     source, restore = config.initial_checkpoint, config.restore
     assert source
     with open_weights(source, config.model, whole=not restore.partial) as weights:

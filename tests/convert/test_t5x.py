@@ -1,5 +1,6 @@
 """T5X checkpoints: what is written is read back, and damage is named."""
 
+import contextlib
 import dataclasses
 import gzip
 import shutil
@@ -203,6 +204,18 @@ def test_a_cut_off_index_is_refused(written, share):
     data = (written / "checkpoint").read_bytes()
     (written / "checkpoint").write_bytes(data[: int(len(data) * share)])
     refused(written, "the index cannot be read", "checkpoint_7/checkpoint")
+
+
+def test_an_index_damaged_anywhere_is_read_or_refused(written):
+    path, draw = written / "checkpoint", np.random.default_rng(0)
+    pristine = np.frombuffer(path.read_bytes(), np.uint8)
+    for _ in range(300):
+        data = pristine.copy()
+        where = draw.integers(len(data), size=draw.integers(1, 6))
+        data[where] = draw.integers(256, size=where.shape)
+        path.write_bytes(data[: draw.integers(1, 2 * len(data))].tobytes())
+        with contextlib.suppress(CheckpointError), open_t5x(written):
+            pass
 
 
 def test_an_index_with_another_kind_of_extension_is_refused(written):
