@@ -8,7 +8,6 @@ float32. T5 does not divide logits by sqrt(head_dim) (it is in the initialisatio
 """
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -16,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from flanjax.models.attention_dense import dense_attention
 from flanjax.models.layers import (
     BLOCK,
-    STREAM,
     Dense,
     Initializer,
-    at_least_float32,
     parameter,
+    to_stream,
 )
 from flanjax.models.partitioning import at_use, constrain
 from flanjax.models.rotary import rotate
@@ -30,8 +29,6 @@ from flanjax.models.rotary import rotate
 # Names of the axes of queries, and of keys and values.
 HEADS = ("batch", "length", "activation_heads", "activation_kv")
 KEYS = ("batch", "activation_heads", "keys", "activation_kv")
-
-MASKED = -1e10  # T5X's value; exp of it is exactly 0 in float32.
 
 KVCache = dict[str, jax.Array]
 
@@ -152,50 +149,6 @@ class RelativePositionBias(nn.Module):
         return jnp.take(table, found, axis=1)
 
 
-def dot_product_attention(
-    query: jax.Array,
-    key: jax.Array,
-    value: jax.Array,
-    mask: jax.Array,
-    bias: jax.Array | None = None,
-    drop: Callable[[jax.Array], jax.Array] | None = None,
-) -> jax.Array:
-    """Weights values by the softmax of query-key products.
-
-    Args:
-      query: [batch, q, heads, head_dim], already scaled.
-      key: [batch, kv_heads, k, head_dim]; heads is a multiple of kv_heads, and
-        consecutive query heads share a key head.
-      value: as key.
-      mask: bool [batch, 1, q, k].
-      bias: float32 [heads, q, k] or [batch, heads, q, k], added to the products.
-      drop: dropout of the probabilities [batch, heads, q, k].
-
-    Returns:
-      [batch, q, heads, head_dim] in the query's dtype.
-    """
-    batch, length, heads, head_dim = query.shape
-    kv_heads, keys = key.shape[1:3]
-    # Head-major, so that each product is a plain batched one: XLA on CPUs would
-    # otherwise copy the [heads, q, k] arrays into another order.
-    query = query.swapaxes(1, 2).reshape(batch, kv_heads, -1, head_dim)
-    logits = jnp.einsum(
-        "bhqd,bhkd->bhqk",
-        query,
-        key,
-        preferred_element_type=at_least_float32(query.dtype),
-    ).reshape(batch, heads, length, keys)
-    if bias is not None:
-        logits += bias
-    probabilities = jax.nn.softmax(jnp.where(mask, logits, MASKED), axis=-1)
-    probabilities = probabilities.astype(query.dtype)
-    if drop is not None:
-        probabilities = drop(probabilities)
-    probabilities = probabilities.reshape(batch, kv_heads, -1, keys)
-    mixed = jnp.einsum("bhqk,bhkd->bhqd", probabilities, value)
-    return mixed.reshape(batch, heads, length, head_dim).swapaxes(1, 2)
-
-
 class Attention(nn.Module):
     """Multi-head attention with shared key/value heads and an optional cache.
 
@@ -272,13 +225,15 @@ class Attention(nn.Module):
                 write = jax.lax.dynamic_update_slice_in_dim
                 key = write(cache["key"], key, index, axis=2)
                 value = write(cache["value"], value, index, axis=2)
-        drop = None
+        keep = None
         if config.dropout_rate and not self.deterministic:
-            drop = nn.Dropout(config.dropout_rate, (-2,), deterministic=False)
-        mixed = dot_product_attention(query, key, value, mask, bias, drop)
+            # One mask for all queries, as in T5X.
+            ones = jnp.ones((x.shape[0], heads, 1, key.shape[2]), query.dtype)
+            keep = nn.Dropout(config.dropout_rate, deterministic=False)(ones)
+        mixed = dense_attention(query, key, value, mask, bias, keep)
         mixed = constrain(mixed, HEADS)
         mixed = mixed.reshape(*x.shape[:-1], heads * config.head_dim)
         axes = ("joined_kv", "embed")
         out = Dense(x.shape[-1], axes, config, self.kernel_init, name="out")
-        mixed = constrain(out(mixed), STREAM)
+        mixed = to_stream(out(mixed))
         return mixed, None if cache is None else {"key": key, "value": value}
