@@ -17,12 +17,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from flanjax.errors import ConfigError, nearest
-from flanjax.models.partitioning import (
-    at_use,
-    constrain,
-    gathers,
-    save_all_but_gathered,
-)
+from flanjax.models.partitioning import Gathering, at_use, constrain, gathering
 
 Initializer = Callable[..., jax.Array]
 
@@ -49,9 +44,19 @@ REMAT_POLICIES = {
 
 # How [batch, length, embed] lies: as parts of the embedding table give it, between
 # blocks, and where a block computes with it.
-LOOKUP = ("lookup_batch", "length", "embed")
+LOOKUP = ("copy_batch", "length", "embed")
 STREAM = ("batch", "stream_length", "activation_embed")
 BLOCK = ("batch", "length", "activation_embed")
+
+
+def to_stream(x: jax.Array) -> jax.Array:
+    """Lays a block's result out for the stream between blocks.
+
+    Said of the block's layout first, so that backwards one exchange serves all that
+    the gradient is used for.
+    """
+    return constrain(constrain(x, BLOCK), STREAM)
+
 
 FAN_IN = nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
 
@@ -65,33 +70,40 @@ def at_least_float32(dtype: Any) -> Any:
     return jnp.promote_types(dtype, jnp.float32)
 
 
-@jax.custom_vjp
-def matmul(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def matmul(
+    x: jax.Array, kernel: jax.Array, found: Gathering | None = None
+) -> jax.Array:
     """Maps [..., in] by [in, out] to [..., out].
 
     The kernel's gradient is made so that the narrower operand is the one transposed:
     XLA on CPUs does that with a slow copy, and JAX's own rule always picks the
     gradient, which is the wide one in a low-rank product and where a block widens.
+
+    A kernel that is gathered for use (`found`) is gathered again in the backward pass:
+    kept, the gathered kernels would be the whole model on every device.
     """
-    return jnp.matmul(x, kernel)
+    return jnp.matmul(x, found.gather(kernel) if found else kernel)
 
 
-def _matmul_forward(x, kernel):
-    return jnp.matmul(x, kernel), (x, kernel)
+def _matmul_forward(x, kernel, found):
+    return matmul(x, kernel, found), (x, kernel)
 
 
-def _matmul_backward(residuals, gradient):
+def _matmul_backward(found, residuals, gradient):
     x, kernel = residuals
-    rows = tuple(range(x.ndim - 1))
-
-    def contract_rows(a, b):
-        return jax.lax.dot_general(a, b, ((rows, rows), ((), ())))
-
-    if kernel.shape[0] <= kernel.shape[1]:
-        kernel_gradient = contract_rows(x, gradient)
-    else:
-        kernel_gradient = contract_rows(gradient, x).T
-    return jnp.matmul(gradient, kernel.T), kernel_gradient
+    shape, copies = x.shape, ()
+    whole = found.gather_again(kernel) if found else kernel
+    if found:
+        copies = (0,)
+        x, gradient = (y.reshape(found.copies, -1, *y.shape[1:]) for y in (x, gradient))
+    widens = kernel.shape[0] <= kernel.shape[1]
+    a, b = (x, gradient) if widens else (gradient, x)
+    rows = tuple(range(len(copies), a.ndim - 1))
+    summed = jax.lax.dot_general(a, b, ((rows, rows), (copies, copies)))
+    summed = summed if widens else summed.swapaxes(-1, -2)
+    x_gradient = jnp.matmul(gradient, whole.T).reshape(shape)
+    return x_gradient, found.add_up(summed) if found else summed
 
 
 matmul.defvjp(_matmul_forward, _matmul_backward)
@@ -137,26 +149,30 @@ class Dense(nn.Module):
         inputs = inputs.astype(dtype)
 
         def weight(name, init, shape, axes):
-            # Gathered after the cast: half the bytes where activations are bfloat16.
-            return at_use(parameter(self, name, init, shape, axes).astype(dtype), axes)
+            return parameter(self, name, init, shape, axes).astype(dtype)
+
+        def product(x, kernel, axes):
+            found = gathering(axes, kernel.shape, self.config.scan_layers)
+            return matmul(x, kernel, found)
 
         width = inputs.shape[-1]
         kernel = weight("kernel", self.kernel_init, (width, self.features), self.axes)
-        outputs = matmul(inputs, kernel)
+        outputs = product(inputs, kernel, self.axes)
         if self.use_bias:
             zeros, shape = nn.initializers.zeros, (self.features,)
-            outputs += weight("bias", zeros, shape, self.axes[1:])
+            outputs += at_use(
+                weight("bias", zeros, shape, self.axes[1:]), self.axes[1:]
+            )
         lora = self.config.lora
         if lora.applies_to(self.path):
             a_shape, b_shape = (width, lora.rank), (lora.rank, self.features)
-            a = weight("lora_a", FAN_IN, a_shape, (self.axes[0], "lora_rank"))
-            b = weight(
-                "lora_b", nn.initializers.zeros, b_shape, ("lora_rank", self.axes[1])
-            )
+            a_axes, b_axes = (self.axes[0], "lora_rank"), ("lora_rank", self.axes[1])
+            a = weight("lora_a", FAN_IN, a_shape, a_axes)
+            b = weight("lora_b", nn.initializers.zeros, b_shape, b_axes)
             # Dropout has a key in training steps alone, so evaluation drops nothing.
             keep_all = not self.has_rng("dropout")
             adapted = nn.Dropout(lora.dropout, deterministic=keep_all)(inputs)
-            outputs += matmul(matmul(adapted, a), b * lora.scale)
+            outputs += product(product(adapted, a, a_axes), b * lora.scale, b_axes)
         return checkpoint_name(outputs, str(self.name))
 
 
@@ -194,9 +210,7 @@ class Embed(nn.Module):
         # own, and rows are exchanged after: else the whole table would be gathered.
         tokens = constrain(tokens, LOOKUP[:2])
         embedded = jnp.take(self.embedding, tokens, axis=0).astype(self.config.dtype)
-        for names in (LOOKUP, BLOCK, STREAM):
-            embedded = constrain(embedded, names)
-        return embedded
+        return to_stream(constrain(embedded, LOOKUP))
 
     def attend(self, hidden: jax.Array) -> jax.Array:
         """Maps [..., embed] to float32 logits [..., vocab]."""
@@ -237,7 +251,7 @@ class Mlp(nn.Module):
         width = inputs.shape[-1]
         axes = ("mlp", "embed")
         x = Dense(width, axes, self.config, self.kernel_init, name="wo")(x)
-        return constrain(x, STREAM)
+        return to_stream(x)
 
 
 def dropout(config: Any, deterministic: bool) -> nn.Dropout:
@@ -272,12 +286,11 @@ def apply_layers(
     Returns:
       Activations, and the layers' new cache in the form it was given in.
     """
-    policy = REMAT_POLICIES[config.remat_policy]
-    if policy is None and gathers():
-        policy = save_all_but_gathered
-    if policy is not None:
+    if config.remat_policy != "none":
         layer_class = nn.remat(
-            layer_class, policy=policy, prevent_cse=not config.scan_layers
+            layer_class,
+            policy=REMAT_POLICIES[config.remat_policy],
+            prevent_cse=not config.scan_layers,
         )
     if not config.scan_layers:
         new_cache = []
@@ -317,6 +330,13 @@ def check_common(config: Any) -> None:
                     where=f"{type(config).__name__}.{field}",
                     fix=f"one of {', '.join(known)}",
                 )
+    buckets, distance = config.relpos_buckets, config.relpos_max_distance
+    if not 4 <= buckets < 2 * distance:
+        raise ConfigError(
+            f"{buckets} distance buckets do not cover distances up to {distance}",
+            where=f"{type(config).__name__}.relpos_buckets",
+            fix="give 4 or more buckets, and a relpos_max_distance above half of them",
+        )
     if not 0.0 <= config.dropout_rate < 1.0:
         raise ConfigError(
             f"dropout_rate is {config.dropout_rate}",

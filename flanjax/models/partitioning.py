@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-from jax.ad_checkpoint import checkpoint_name
+import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 Rules = Mapping[str, tuple[str, ...]]
 Names = Sequence[str | None]
-
-_ACTIVATION, _GATHERED = "laid out activation", "gathered parameter"
 
 
 class _Layout(NamedTuple):
@@ -88,56 +86,79 @@ def constrain(x: jax.Array, names: Names) -> jax.Array:
     if layout is None:
         return x
     spec = axes_spec(names, x.shape, *layout)
-    x = jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
-    return checkpoint_name(x, _ACTIVATION)
+    return jax.lax.with_sharding_constraint(x, NamedSharding(layout.mesh, spec))
+
+
+class Gathering(NamedTuple):
+    """How a parameter that is stored in more parts than it is used in is gathered.
+
+    Axis `name` of the parameter is used as axis `activation_<name>` of activations
+    lies: what FSDP splits for storage only is whole while a layer computes with it.
+
+    Attributes:
+      stored: the layout in the state, of its gradient too.
+      used: the layout in a layer.
+      copies: of the parameter in the mesh, each with its own part of the rows.
+      summands: layout of [copies, *shape], a gradient for each copy.
+      in_loop: layers run in a loop, whose backward pass is another loop.
+    """
+
+    stored: NamedSharding
+    used: NamedSharding
+    copies: int
+    summands: NamedSharding
+    in_loop: bool
+
+    def gather(self, parameter: jax.Array) -> jax.Array:
+        """The parameter as it is used."""
+        # Said of both ends, or the gather may move ahead of the cast to bfloat16.
+        for sharding in (self.stored, self.used):
+            parameter = jax.lax.with_sharding_constraint(parameter, sharding)
+        return parameter
+
+    def gather_again(self, parameter: jax.Array) -> jax.Array:
+        """As `gather`, in the backward pass."""
+        if not self.in_loop:
+            # Or XLA would keep what the forward pass gathered.
+            parameter = jax.lax.optimization_barrier(parameter)
+        return self.gather(parameter)
+
+    def add_up(self, summands: jax.Array) -> jax.Array:
+        """A gradient from those of the copies, [copies, *shape], as it is stored.
+
+        Adding up within a copy first leaves each device a part of the sum, and only
+        parts go between copies, which may lie in different slices.
+        """
+        summands = jax.lax.with_sharding_constraint(summands, self.summands)
+        total = jnp.sum(summands, axis=0)
+        return jax.lax.with_sharding_constraint(total, self.stored)
+
+
+def gathering(
+    names: Names, shape: Sequence[int], in_loop: bool = True
+) -> Gathering | None:
+    """How to gather a parameter; None where it is used as it is stored."""
+    layout = _layout.get()
+    if layout is None:
+        return None
+    mesh, rules = layout
+
+    def lying(names: Names, shape: Sequence[int]) -> NamedSharding:
+        return NamedSharding(mesh, axes_spec(names, shape, mesh, rules))
+
+    stored = lying(names, shape)
+    used = lying([name and f"activation_{name}" for name in names], shape)
+    if stored == used:
+        return None
+    copies = math.prod(mesh.shape[axis] for axis in rules["copy_batch"])
+    summands = lying(("copy_batch", *names), (copies, *shape))
+    return Gathering(stored, used, copies, summands, in_loop)
 
 
 def at_use(parameter: jax.Array, names: Names) -> jax.Array:
-    """Gathers a parameter for its use; its gradient is laid out as it is stored.
-
-    Axis `name` of the parameter lies as axis `activation_<name>` of activations does:
-    what FSDP splits for storage only is whole while a layer computes with it.
-    """
-    layout = _layout.get()
-    if layout is None:
-        return parameter
-    mesh, rules = layout
-    stored, used = (
-        NamedSharding(mesh, axes_spec(axes, parameter.shape, mesh, rules))
-        for axes in (names, [name and f"activation_{name}" for name in names])
-    )
-    if stored == used:
-        return parameter
-    # Said of both ends, or the gather may move ahead of the cast to bfloat16. Backwards
-    # they say that the gradient is added up and each device keeps its part of it.
-    for sharding in (stored, used):
-        parameter = jax.lax.with_sharding_constraint(parameter, sharding)
-    return checkpoint_name(parameter, _GATHERED)
-
-
-def gathers() -> bool:
-    """Whether parameters lie in more parts than layers use them in (FSDP)."""
-    layout = _layout.get()
-    if layout is None:
-        return False
-    mesh, rules = layout
-    return any(
-        mesh.shape[axis] > 1
-        for name, axes in rules.items()
-        for axis in axes
-        if axis not in rules.get(f"activation_{name}", axes)
-    )
-
-
-def save_all_but_gathered(primitive: Any, *_: Any, **params: Any) -> bool:
-    """Remat policy: the backward pass keeps all it needs but gathered parameters.
-
-    They are gathered again: kept, they would be the whole model on every device.
-    """
-    if primitive.name == "name":
-        return params["name"] != _GATHERED
-    # Constraints on activations are kept under their name, those of gathers are not.
-    return primitive.name != "sharding_constraint"
+    """A parameter, by the names of its axes, as it lies where it is used."""
+    found = gathering(names, parameter.shape)
+    return parameter if found is None else found.gather(parameter)
 
 
 def parts(name: str, size: int) -> int:

@@ -45,8 +45,8 @@ RULES: dict[str, tuple[str, ...]] = {
     # Between blocks each tensor-parallel device keeps a part of the positions, where
     # otherwise all would keep the same numbers (https://arxiv.org/abs/2205.05198).
     "stream_length": ("sequence", "tensor"),
-    # The embedding is split for storage along its width: rows of all of its parts.
-    "lookup_batch": ("data",),
+    # Rows by copy of the model: those that all parts of one copy work on.
+    "copy_batch": ("data",),
     # What a query looks at is gathered.
     "keys": (),
     # The loss moves positions within rows, so rows are split further, not positions.
