@@ -161,6 +161,8 @@ def test_linear_scaling_is_the_same_as_positions_divided():
         (dict(positions="relativ"), "positions", "Did you mean 'relative'"),
         (dict(head_dim=7), "head_dim", "turn pairs"),
         (dict(sliding_window=0), "sliding_window", "sliding_window is 0"),
+        (dict(relpos_buckets=2), "relpos_buckets", "2 distance buckets"),
+        (dict(relpos_max_distance=16), "relpos_buckets", "distances up to 16"),
         (
             dict(positions="relative", rope_scaling=RopeScaling("linear", 2.0)),
             "rope_scaling",
