@@ -43,7 +43,7 @@ def save_t5x(
     optimizer: AdafactorState | None = None,
     dtype: str = "float32",
 ) -> Path:
-    """Writes `directory`/checkpoint_`step`; one array is in memory at a time.
+    """Writes `directory`/checkpoint_`step`, array by array.
 
     Args:
       directory: may hold other checkpoints; one of the same step is replaced.

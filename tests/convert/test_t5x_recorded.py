@@ -31,6 +31,7 @@ def test_recorded_checkpoints_are_read_and_written_bit_for_bit(golden):
     assert [row for row in rows if not row.ok] == []
 
 
+@pytest.mark.slow
 def test_a_directory_is_taken_for_its_archive_and_a_wrong_number_is_seen(
     golden, tmp_path
 ):

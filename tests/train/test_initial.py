@@ -173,6 +173,7 @@ def test_a_step_offset_of_the_checkpoints_step_starts_t_at_zero(checkpoint):
     np.testing.assert_allclose(flatten(after.v)[name], grad**2, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_frozen_parameters_come_back_the_same_when_asked_for_alone(checkpoint):
     model = dataclasses.replace(T5, lora=LoraConfig(rank=2))
     config = run_config(checkpoint, model, unexpected="ignore")
