@@ -26,6 +26,7 @@ MODELS = {
     "encoder_decoder": T5Config(VOCAB, 16, 2, 8, 24, 1, 2, relpos_per_layer=True),
     "decoder": DecoderConfig(VOCAB, 16, 4, 2, 8, 24, 2),
 }
+ONE_FAST = [pytest.param("encoder_decoder", marks=pytest.mark.slow), "decoder"]
 PROMPTS = {
     "encoder_decoder": {
         "encoder_input_tokens": np.array([[2, 3, 4, 1], [4, 1, 0, 0], [3, 3, 1, 0]])
@@ -77,7 +78,7 @@ def _batch(kind, targets):
     return batch
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ONE_FAST)
 @pytest.mark.parametrize("alpha", [0.0, 0.6, 2.0])
 def test_a_beam_as_wide_as_all_texts_lists_them_in_order(kind, alpha):
     """Of length 2 there are as many ended texts as tokens: [1] and [a, 1]."""
@@ -101,7 +102,7 @@ def test_a_beam_as_wide_as_all_texts_lists_them_in_order(kind, alpha):
     assert (got[:, :-VOCAB] == 0).all()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ONE_FAST)
 def test_texts_that_never_end_are_given_as_they_are(kind):
     model, params = drawn(kind)
     width = VOCAB**2
@@ -134,7 +135,7 @@ def test_scores_are_those_of_the_texts_given_to_the_model(kind):
         assert len(set(map(tuple, texts[3 - kept :]))) == kept
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("kind", ONE_FAST)
 def test_stacked_layers_and_other_orders_of_rows_give_the_same_texts(kind):
     model, params = drawn(kind)
     search = functools.partial(
@@ -154,8 +155,15 @@ def test_stacked_layers_and_other_orders_of_rows_give_the_same_texts(kind):
         np.testing.assert_allclose(got[1], np.asarray(scores)[order], rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("scanned", [True, False])
+@pytest.mark.parametrize(
+    "kind, scanned",
+    [
+        ("decoder", True),
+        pytest.param("decoder", False, marks=pytest.mark.slow),
+        pytest.param("encoder_decoder", False, marks=pytest.mark.slow),
+        pytest.param("encoder_decoder", True, marks=pytest.mark.slow),
+    ],
+)
 def test_rows_that_change_places_go_on_from_the_other_text(kind, scanned):
     """Beams of one row swap: their next logits swap with them."""
     model, params = drawn(kind)
@@ -174,6 +182,7 @@ def test_rows_that_change_places_go_on_from_the_other_text(kind, scanned):
     np.testing.assert_allclose(swapped, plain[::-1], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_one_beam_may_go_on_where_greedy_decoding_ends():
     """T5X's search keeps a living text beside the one that ended."""
     model, params = drawn("decoder")
@@ -188,6 +197,7 @@ def test_one_beam_may_go_on_where_greedy_decoding_ends():
     assert (np.sum(np.asarray(found[:, 0]) > 0, axis=1) > lengths).any()
 
 
+@pytest.mark.slow
 def test_token_scores_are_log_probabilities_times_weights():
     model, params = drawn("encoder_decoder")
     batch = PROMPTS["encoder_decoder"] | {
