@@ -129,7 +129,7 @@ class _Walk:
                 return self.outside(atom.aval, ((),) * len(atom.aval.shape))
             return known[atom]
 
-        for equation in jaxpr.eqns:
+        for equation in _needed(jaxpr):
             operands = [read(atom) for atom in equation.invars]
             self._now += 1
             results = self._equation(equation, operands)
@@ -203,6 +203,12 @@ class _Walk:
                 root.last = self._now
             # Arguments exist already: they are the caller's and have no bytes here.
             if whole and array.born is None and array.bytes and not array.constant:
+                # XLA computes from several large arrays in several steps (measured:
+                # the backward pass of a softmax).
+                large = [r for r in array.roots if 2 * r.bytes >= array.bytes]
+                if len(large) > 1:
+                    inside = self._inside.get(self._now, 0)
+                    self._inside[self._now] = inside + array.bytes
                 self._make(array)
 
     def _scan(self, equation: Any, operands: list[_Array]) -> list[_Array]:
@@ -229,7 +235,7 @@ class _Walk:
             )
         ]
         inner, specs, made = self._body(body, given, carried, slices, carries)
-        self._inside[self._now] = inner
+        self._inside[self._now] = self._inside.get(self._now, 0) + inner
         results = self._carried(carried, specs, equation.outvars[:carries])
         for var, spec in zip(equation.outvars[carries:], made, strict=True):
             array = self._array(var.aval, ((), *spec))
@@ -245,7 +251,7 @@ class _Walk:
         given = operands[first : first + consts]
         carried = operands[first + consts :]
         inner, specs, _ = self._body(body, given, carried, [], len(carried))
-        self._inside[self._now] = inner
+        self._inside[self._now] = self._inside.get(self._now, 0) + inner
         return self._carried(carried, specs, equation.outvars)
 
     def _body(self, body, given, carried, slices, carries):
@@ -285,6 +291,16 @@ class _Walk:
                 self._make(result)
             results.append(result)
         return results
+
+
+def _needed(jaxpr: Any) -> list[Any]:
+    """The equations whose results are used; XLA drops the others."""
+    used, kept = {var for var in jaxpr.outvars if not hasattr(var, "val")}, []
+    for equation in reversed(jaxpr.eqns):
+        if used.intersection(equation.outvars) or equation.effects:
+            used.update(var for var in equation.invars if not hasattr(var, "val"))
+            kept.append(equation)
+    return kept[::-1]
 
 
 def _itemsize(aval: Any) -> int:
