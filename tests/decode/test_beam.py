@@ -117,7 +117,9 @@ def test_texts_that_never_end_are_given_as_they_are(kind):
     assert (np.diff(scores, axis=1) >= 0).all()
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize(
+    "kind", ["encoder_decoder", pytest.param("decoder", marks=pytest.mark.slow)]
+)
 def test_scores_are_those_of_the_texts_given_to_the_model(kind):
     model, params = drawn(kind)
     found = beam_search(
