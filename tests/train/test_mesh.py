@@ -7,10 +7,14 @@ import pytest
 
 from flanjax.errors import ConfigError
 from flanjax.models.build import abstract_params, build_model
+from flanjax.models.partitioning import axes_spec
 from flanjax.models.t5 import T5Config
 from flanjax.train.mesh import (
+    RULES,
     MeshConfig,
     check_batch_size,
+    check_heads,
+    check_lengths,
     make_mesh,
     param_shardings,
 )
@@ -35,6 +39,50 @@ def test_a_mesh_that_would_cut_a_tpu_s_torus_is_refused():
     ]
     with pytest.raises(ConfigError, match="fsdp=32, tensor=2.* joined as 4x4x4"):
         make_mesh(MeshConfig(fsdp=32, tensor=2), chips)
+
+
+def test_slices_are_the_outermost_copies():
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2, slices=2))
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 2, "sequence": 1, "tensor": 2}
+    assert [d.id for d in mesh.devices[1].flat] == [4, 5, 6, 7]
+    with pytest.raises(ConfigError, match=r"slices=3 does not fit 8 device\(s\)"):
+        make_mesh(MeshConfig(slices=3))
+
+
+def test_tpu_slices_are_as_many_as_the_devices_say():
+    kind = {"platform": "tpu", "device_kind": "TPU v4", "core_on_chip": 0}
+    chips = [
+        SimpleNamespace(**kind, coords=(x, y, 0), slice_index=number)
+        for number, x, y in itertools.product(range(2), repeat=3)
+    ]
+    with pytest.raises(ConfigError, match=r"slices=1, .* lie in 2 slice\(s\)"):
+        make_mesh(MeshConfig(fsdp=4), chips)
+
+
+def test_what_does_not_divide_names_the_sizes_that_would():
+    mesh = make_mesh(MeshConfig(data=1, tensor=4, sequence=2))
+    check_lengths({"inputs": 12}, mesh)
+    with pytest.raises(ConfigError, match="'targets': 7 positions") as caught:
+        check_lengths({"inputs": 12, "targets": 7}, mesh)
+    assert "MeshConfig.sequence may be 1 for" in str(caught.value)
+    check_heads(8, mesh)
+    with pytest.raises(ConfigError, match="6 attention heads do not divide by tensor"):
+        check_heads(6, mesh)
+
+
+def test_activations_are_split_where_they_divide_and_by_no_axis_twice():
+    mesh = make_mesh(MeshConfig(data=2, tensor=2, sequence=2))
+    names = ("batch", "stream_length", "activation_embed")
+
+    def spec(names, shape):
+        return tuple(axes_spec(names, shape, mesh, RULES))
+
+    rows = ("data", "fsdp")
+    assert spec(names, (4, 8, 16)) == (rows, ("sequence", "tensor"), None)
+    # One token of a decoding step; a row that the loss moves to the sequence axis.
+    assert spec(names, (4, 1, 16)) == (rows, None, None)
+    assert spec(("loss_batch", "length"), (4, 8)) == ((*rows, "sequence"), None)
+    assert spec(("loss_batch", "length"), (2, 8)) == (rows, "sequence")
 
 
 def test_a_batch_that_does_not_divide_says_what_would():

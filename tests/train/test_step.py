@@ -59,21 +59,6 @@ def test_microbatches_equal_one_batch_token_for_token(model, batch, make_state):
     assert_same_params(parts, whole, 2e-6)
 
 
-@pytest.mark.slow
-def test_any_mesh_gives_the_numbers_of_one_device(model, batch, make_state):
-    optimizer, state = make_state()
-    alone, losses = train(model, optimizer, state, batch, one_device())
-    for shape in [(8, 1, 1), (1, 8, 1), (2, 2, 2)]:
-        mesh = make_mesh(MeshConfig(*shape))
-        optimizer, state = make_state(mesh)
-        microbatches = 1 if shape[0] == 8 else 2
-        many, many_losses = train(
-            model, optimizer, state, batch, mesh, microbatches=microbatches
-        )
-        np.testing.assert_allclose(many_losses, losses, rtol=1e-5, err_msg=str(shape))
-        assert_same_params(many, alone, 1e-5)
-
-
 @pytest.mark.parametrize("family", ["decoder"], indirect=True)
 def test_a_sharded_start_has_the_values_of_one_device(make_state):
     _, alone = make_state()
