@@ -115,7 +115,7 @@ class RestorePlan:
       adapters: how many adapter parameters are drawn besides.
       unexpected: parameters and tensors that only the weights have.
       differing: settings in which the models differ.
-      notes: what else the report says, such as the optimiser's state.
+      notes: what else the report says, at its end, such as the optimiser's state.
     """
 
     view: "_View"
@@ -160,11 +160,12 @@ class RestorePlan:
             "Ignored, only in the weights": list(self.unexpected),
             "Settings that differ": list(self.differing),
         }
-        blocks = [f"Weights: {self.view.where}\n{self.line()}"]
+        plain = dataclasses.replace(self, notes=())
+        blocks = [f"Weights: {self.view.where}\n{plain.line()}"]
         for title, lines in sections.items():
             if lines:
                 blocks.append("\n".join([f"{title} ({len(lines)}):", *lines]))
-        return "\n\n".join(blocks) + "\n"
+        return "\n\n".join([*blocks, *self.notes]) + "\n"
 
 
 class _View:

@@ -1,7 +1,7 @@
 """What a run starts from: parameters, the optimiser's state and its step count.
 
     params = initial_params(config, model, abstract.params)
-    opt_state, line, report = initial_optimizer(config, optimizer.init(params))
+    opt_state, line = initial_optimizer(config, optimizer.init(params))
 
 Frozen parameters are in no checkpoint of the run, so a resumed run and an export make
 them again: they depend on the configuration alone.
@@ -9,6 +9,7 @@ them again: they depend on the configuration alone.
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,10 +23,12 @@ from flanjax.convert.t5x import T5XSource
 from flanjax.convert.t5x_layout import SLOTS
 from flanjax.convert.t5x_optimizer import adafactor_reader
 from flanjax.convert.weights import WeightSource, open_weights
-from flanjax.errors import ConfigError
+from flanjax.errors import CheckpointError, ConfigError
 from flanjax.train.optim import AdafactorState, OptimizerConfig
 from flanjax.train.state import draw_params
 from flanjax.train.trees import Tree, flatten, unflatten
+
+REPORT = "restore_report.txt"
 
 
 def initial_params(config: RunConfig, model: Any, wanted: Mapping[str, Any]) -> Tree:
@@ -57,16 +60,17 @@ def initial_params(config: RunConfig, model: Any, wanted: Mapping[str, Any]) -> 
     return unflatten(given | drawn)
 
 
-def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]:
+def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str]:
     """Brings in what `config.restore` takes from the optimiser of the weights.
 
+    Writes REPORT into the run directory: every parameter, and where it comes from.
+
     Args:
-      config: the run's configuration.
+      config: the run's configuration; its run directory exists.
       opt_state: a fresh one; its arrays may be used up.
 
     Returns:
-      The state, one line that says where weights and state come from, and the report
-      with every name ("" where there are no weights to report on).
+      The state, and one line that says where weights and state come from.
 
     Raises:
       CheckpointError: there is no such state, or it does not fit the run's optimiser.
@@ -80,7 +84,7 @@ def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]
                 where="RunConfig.restore",
                 fix="set INITIAL_CHECKPOINT_PATH, or leave RestoreConfig alone",
             )
-        return opt_state, "weights drawn from the seed; optimizer fresh", ""
+        return opt_state, "weights drawn from the seed; optimizer fresh"
     with planned(config) as (weights, plan):
         if isinstance(weights, T5XSource):
             if restore.optimizer_state:
@@ -88,7 +92,32 @@ def initial_optimizer(config: RunConfig, opt_state: Any) -> tuple[Any, str, str]
             if restore.step == "checkpoint":
                 opt_state = _counted(opt_state, weights)
         plan = plan.with_note(_note(config.optimizer, restore, weights))
-        return opt_state, f"{config.initial_checkpoint}: {plan.line()}", plan.text()
+    if jax.process_index() == 0:
+        Path(config.model_dir, REPORT).write_text(plan.text(), encoding="utf-8")
+    return opt_state, f"{config.initial_checkpoint}: {plan.line()}"
+
+
+def check_report(config: RunConfig) -> None:
+    """Refuses to take frozen parameters from elsewhere than the run began with.
+
+    Raises:
+      CheckpointError: the run directory's report names other weights or other
+        parameters than would be taken now, such as from a newer checkpoint_N.
+    """
+    report = Path(config.model_dir, REPORT)
+    if not config.initial_checkpoint or not report.is_file():
+        return
+    with planned(config) as (_, plan):
+        now, then = plan.text().splitlines(), report.read_text(encoding="utf-8")
+        changed = [line for line in now if line not in then.splitlines()]
+        if changed:
+            raise CheckpointError(
+                "this run's frozen parameters came from elsewhere: what it would take "
+                f"now differs from its report in '{changed[0]}'",
+                where=str(report),
+                fix="set INITIAL_CHECKPOINT_PATH to the checkpoint that the report "
+                "names, and RestoreConfig as it was",
+            )
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ from flanjax.progress import Progress
 from flanjax.train.checkpoint import Checkpointer
 from flanjax.train.flops import step_flops
 from flanjax.train.goodput import Goodput
-from flanjax.train.initial import initial_optimizer, initial_params
+from flanjax.train.initial import check_report, initial_optimizer, initial_params
 from flanjax.train.interrupt import InterruptGuard
 from flanjax.train.mesh import (
     check_batch_size,
@@ -308,6 +308,7 @@ def _state(
         )
     with progress.task(f"loading weights from {source or 'the seed'}"):
         if restored is not None:
+            check_report(config)
             frozen = initial_params(config, model, abstract.frozen)
             return restored.replace(frozen=frozen), extra, message
         wanted = merge_params(abstract.params, abstract.frozen)
@@ -321,10 +322,7 @@ def _state(
             take_params=True,
             trainable=trained,
         )
-        opt_state, line, report = initial_optimizer(config, state.opt_state)
-    if report and jax.process_index() == 0:
-        path = Path(config.model_dir) / "restore_report.txt"
-        path.write_text(report, encoding="utf-8")
+        opt_state, line = initial_optimizer(config, state.opt_state)
     state = state.replace(opt_state=opt_state)
     return state, {}, f"{line}; data from the beginning"
 

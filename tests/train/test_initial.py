@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import tempfile
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +19,7 @@ from flanjax.models.build import abstract_params, build_model
 from flanjax.models.layers import stack_layers
 from flanjax.models.lora import LoraConfig, is_lora
 from flanjax.models.t5 import T5Config
-from flanjax.train.initial import initial_optimizer, initial_params
+from flanjax.train.initial import check_report, initial_optimizer, initial_params
 from flanjax.train.mesh import MeshConfig, make_mesh
 from flanjax.train.optim import OptimizerConfig, make_optimizer
 from flanjax.train.schedules import ScheduleConfig
@@ -31,12 +33,14 @@ ADAFACTOR = OptimizerConfig(
     min_dim_size_to_factor=16,
 )
 STEP = 3
+RUN = tempfile.TemporaryDirectory()
 
 
 def run_config(source=None, model=T5, optimizer=ADAFACTOR, **restore) -> RunConfig:
     others = dict.fromkeys(f.name for f in dataclasses.fields(RunConfig))
     given = {
         "model": model,
+        "model_dir": RUN.name,
         "initial_checkpoint": source,
         "optimizer": optimizer,
         "seed": 5,
@@ -66,8 +70,8 @@ def started(config, devices=1, trained=None):
         take_params=True,
         trainable=trained,
     )
-    opt_state, line, report = initial_optimizer(config, state.opt_state)
-    return state.replace(opt_state=opt_state), line, report
+    opt_state, line = initial_optimizer(config, state.opt_state)
+    return state.replace(opt_state=opt_state), line
 
 
 def grads_of(params, seed):
@@ -118,7 +122,7 @@ def test_a_run_that_takes_over_everything_goes_on_as_if_never_stopped(
     trained, checkpoint, devices
 ):
     config = run_config(checkpoint, optimizer_state=True, step="checkpoint")
-    state, line, _ = started(config, devices)
+    state, line = started(config, devices)
     assert int(state.step) == 0 and int(state.opt_state.count) == STEP
     assert_same((state.params, state.opt_state), trained)
     state = jax.device_get(state)
@@ -130,7 +134,7 @@ def test_a_run_that_takes_over_everything_goes_on_as_if_never_stopped(
 def test_layers_that_are_not_scanned_get_their_own_slots(trained, checkpoint):
     model = dataclasses.replace(T5, scan_layers=False)
     config = run_config(checkpoint, model, optimizer_state=True, step="checkpoint")
-    state, _, _ = started(config)
+    state, _ = started(config)
     assert_same(stack_layers(state.params), trained[0])
     for slot in ("v_row", "v_col", "v", "m"):
         got = stack_layers(getattr(state.opt_state, slot))
@@ -140,8 +144,8 @@ def test_layers_that_are_not_scanned_get_their_own_slots(trained, checkpoint):
 def test_counted_from_zero_the_first_update_forgets_restored_moments(
     trained, checkpoint
 ):
-    restored, line, _ = started(run_config(checkpoint, optimizer_state=True))
-    fresh, _, _ = started(run_config(checkpoint))
+    restored, line = started(run_config(checkpoint, optimizer_state=True))
+    fresh, _ = started(run_config(checkpoint))
     assert "replaces the second moments" in line
     assert_same(restored.opt_state.replace(count=STEP), trained[1].replace(count=STEP))
     after = [stepped(s.params, s.opt_state, [7]) for s in (restored, fresh)]
@@ -152,7 +156,7 @@ def test_counted_on_a_gradient_has_the_weight_of_the_checkpoints_step(
     trained, checkpoint
 ):
     config = run_config(checkpoint, optimizer_state=True, step="checkpoint")
-    state, _, _ = started(config)
+    state, _ = started(config)
     _, after = stepped(state.params, state.opt_state, [7])
     name = "decoder/decoder_norm/scale"
     old, new = (flatten(s.v)[name] for s in (trained[1], after))
@@ -165,7 +169,7 @@ def test_counted_on_a_gradient_has_the_weight_of_the_checkpoints_step(
 def test_a_step_offset_of_the_checkpoints_step_starts_t_at_zero(checkpoint):
     optimizer = dataclasses.replace(ADAFACTOR, step_offset=STEP)
     config = run_config(checkpoint, optimizer=optimizer, step="checkpoint")
-    state, line, _ = started(config)
+    state, line = started(config)
     assert int(state.opt_state.count) == STEP and "(t = 0:" in line
     _, after = stepped(state.params, state.opt_state, [7], optimizer=optimizer)
     name = "decoder/decoder_norm/scale"
@@ -177,7 +181,7 @@ def test_a_step_offset_of_the_checkpoints_step_starts_t_at_zero(checkpoint):
 def test_frozen_parameters_come_back_the_same_when_asked_for_alone(checkpoint):
     model = dataclasses.replace(T5, lora=LoraConfig(rank=2))
     config = run_config(checkpoint, model, unexpected="ignore")
-    state, line, _ = started(config, trained=is_lora)
+    state, line = started(config, trained=is_lora)
     assert "adapters drawn fresh" in line
     built = build_model(model)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
@@ -190,12 +194,27 @@ def test_fresh_parameters_are_those_of_a_new_model(tmp_path):
     tied = dataclasses.replace(T5, logits_via_embedding=True)
     params, head = random_params(tied), "decoder/logits_dense/kernel"
     save_t5x(tmp_path, tied, params, step=1)
-    state, line, report = started(run_config(f"t5x:{tmp_path}", fresh=[head]))
+    state, line = started(run_config(f"t5x:{tmp_path}", fresh=[head]))
     got, model = flatten(state.params), build_model(T5)
     drawn = draw_params(model, jax.random.PRNGKey(5), {head: got[head]})
     np.testing.assert_array_equal(got.pop(head), drawn[head])
     assert_same(unflatten(got), params)
-    assert "1 drawn fresh" in line and head in report
+    report = Path(RUN.name, "restore_report.txt").read_text()
+    assert "1 drawn fresh" in line and f"Drawn fresh (1):\n{head}" in report
+
+
+def test_a_run_that_goes_on_notices_that_its_frozen_weights_moved(trained, tmp_path):
+    save_t5x(tmp_path, T5, trained[0], step=1)
+    config = run_config(f"t5x:{tmp_path}")
+    started(config)
+    check_report(config)
+    save_t5x(tmp_path, T5, trained[0], step=2)
+    with pytest.raises(CheckpointError, match="Weights: .*checkpoint_2"):
+        check_report(config)
+    norms = {"decoder/decoder_norm/scale": "encoder/encoder_norm/scale"}
+    moved = {"assign": norms, "unexpected": "ignore"}
+    with pytest.raises(CheckpointError, match="frozen parameters came from elsewhere"):
+        check_report(run_config(f"t5x:{tmp_path}/checkpoint_1", **moved))
 
 
 @pytest.mark.parametrize(
