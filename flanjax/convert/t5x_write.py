@@ -9,6 +9,7 @@ is what T5X saves of a model for inference. Index, array specs and chunks are T5
 https://github.com/google-research/t5x/blob/main/t5x/checkpoints.py.
 """
 
+import contextlib
 import math
 import os
 import shutil
@@ -23,7 +24,7 @@ from flanjax.convert.place import Tree, parameter_reader
 from flanjax.convert.t5x_index import ARRAY_TYPE, INDEX, VERSION, numpy_dtype
 from flanjax.convert.t5x_layout import SLOTS, join_layers, split_name, t5x_entries
 from flanjax.convert.weights import WeightSource
-from flanjax.errors import ConfigError
+from flanjax.errors import CheckpointError, ConfigError
 from flanjax.models.decoder import DecoderConfig
 from flanjax.models.lora import is_lora
 from flanjax.models.t5 import T5Config
@@ -61,6 +62,7 @@ def save_t5x(
     Raises:
       ConfigError: T5X has no such model or dtype, the model still has adapters, or the
         directory holds something else by the checkpoint's name.
+      CheckpointError: it cannot be written.
     """
     if dtype not in SAVE_DTYPES:
         raise ConfigError(
@@ -75,23 +77,39 @@ def save_t5x(
             where=str(final),
             fix="give a new directory",
         )
+    with _replacing(final) as scratch:
+        target = {
+            name: _write(scratch, f"target/{name}", array.astype(numpy_dtype(dtype)))
+            for name, array in _arrays(config, "v", weights)
+        }
+        state: dict[str, Any] = {"step": _inline(np.asarray(step, np.int32))}
+        if optimizer is not None:
+            state["param_states"] = unflatten(_write_slots(scratch, config, optimizer))
+        tree = {"target": unflatten(target), "state": state}
+        index = {"version": VERSION, "optimizer": _sorted(tree)}
+        (scratch / INDEX).write_bytes(_packed(index))
+    return final
+
+
+@contextlib.contextmanager
+def _replacing(final: Path) -> Iterator[Path]:
+    """A directory that takes the place of `final` once all of it is written."""
     scratch = final.with_name(f".{final.name}.writing")
     shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    target = {
-        name: _write(scratch, f"target/{name}", array.astype(numpy_dtype(dtype)))
-        for name, array in _arrays(config, "v", weights)
-    }
-    state: dict[str, Any] = {"step": _inline(np.asarray(step, np.int32))}
-    if optimizer is not None:
-        state["param_states"] = unflatten(_write_slots(scratch, config, optimizer))
-    tree = {"target": unflatten(target), "state": state}
-    index = {"version": VERSION, "optimizer": _sorted(tree)}
-    (scratch / INDEX).write_bytes(_packed(index))
-    if final.exists():
-        shutil.rmtree(final)
-    scratch.replace(final)
-    return final
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if final.exists():
+            shutil.rmtree(final)
+        scratch.replace(final)
+    except (OSError, ValueError) as error:  # TensorStore's errors are ValueErrors.
+        raise CheckpointError(
+            f"the checkpoint cannot be written: {str(error).split(' [')[0]}",
+            where=str(final),
+            fix="make room, or give another directory; what was there is unchanged",
+        ) from error
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _write_slots(

@@ -11,6 +11,7 @@ import msgpack
 import numpy as np
 import pytest
 
+from flanjax.convert import t5x_write
 from flanjax.convert.place import load_params, parameter_shapes
 from flanjax.convert.t5x import open_t5x
 from flanjax.convert.t5x_index import Index
@@ -166,6 +167,24 @@ def test_a_directory_that_is_no_checkpoint_is_not_replaced(tmp_path):
     (tmp_path / "checkpoint_0" / "thesis").mkdir(parents=True)
     with pytest.raises(ConfigError, match="holds something else"):
         save_t5x(tmp_path, T5, random_params(T5), step=0)
+
+
+def test_what_cannot_be_written_leaves_nothing_half_done(tmp_path, monkeypatch):
+    params = random_params(T5)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CheckpointError, match="cannot be written.*Not a directory"):
+        save_t5x(tmp_path / "file", T5, params, step=0)
+    before = save_t5x(tmp_path, T5, params, step=1)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(t5x_write, "_packed", full)
+    with pytest.raises(CheckpointError, match="No space left"):
+        save_t5x(tmp_path, T5, random_params(T5, 1), step=1)
+    assert {path.name for path in tmp_path.iterdir()} == {"file", "checkpoint_1"}
+    with open_t5x(before) as source:
+        assert_equal(load_params(source), params)
 
 
 # Damage.
