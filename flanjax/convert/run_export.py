@@ -22,7 +22,7 @@ from flanjax.errors import ConfigError
 from flanjax.models.build import abstract_params, build_model
 from flanjax.models.lora import LoraConfig, is_lora, merge_lora
 from flanjax.train.checkpoint import Checkpointer
-from flanjax.train.initial import initial_params
+from flanjax.train.initial import check_report, initial_params
 from flanjax.train.mesh import MeshConfig, make_mesh
 from flanjax.train.optim import AdafactorState, make_optimizer
 from flanjax.train.state import TrainState, abstract_state, merge_params, split_params
@@ -79,10 +79,12 @@ def export_run(
     state, _, message = checkpointer.restore(abstract.replace(frozen={}), step)
     # Those that were frozen by name are as they were at the start.
     wanted = split_params(abstract.frozen, is_lora)[0] if adapter else abstract.frozen
+    if wanted:
+        check_report(config)
     params = merge_params(state.params, initial_params(config, model, wanted))
-    params = jax.tree.map(np.asarray, params)
     if adapter:
         base = source if source and Path(source).is_dir() else None
+        params = jax.tree.map(np.asarray, params)
         save_adapter(output, config.model, params, base)
         return message
     params = merge_lora(params, config.model)
