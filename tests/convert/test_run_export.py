@@ -36,25 +36,29 @@ def random_like(tree, seed):
 
 
 @pytest.fixture
-def make_run(tmp_path):
-    """(gin bindings) -> run directory, its configuration, all its parameters."""
-    base = save_huggingface(
-        tmp_path / "base", BASE, random_like(abstract_params(build_model(BASE))[0], 0)
-    )
+def configured(tmp_path):
+    """(gin bindings) -> a run directory with a configuration alone, and that."""
 
-    def make(*bindings, source=str(base)):
+    def make(*bindings, source=tmp_path / "base"):
         run = tmp_path / "run"
-        config, text = load_config(
-            [RECIPE],
-            [
-                f"MODEL_DIR={run}",
-                f"INITIAL_CHECKPOINT_PATH={source}",
-                *(f"T5Config.{size}" for size in SIZES),
-                *bindings,
-            ],
-        )
+        where = [f"MODEL_DIR={run}", f"INITIAL_CHECKPOINT_PATH={source}"]
+        sizes = [f"T5Config.{size}" for size in SIZES]
+        config, text = load_config([RECIPE], [*where, *sizes, *bindings])
         run.mkdir()
         (run / "config.gin").write_text(text)
+        return run, config
+
+    return make
+
+
+@pytest.fixture
+def make_run(configured, tmp_path):
+    """(gin bindings) -> run directory, its configuration, all its parameters."""
+    base = random_like(abstract_params(build_model(BASE))[0], 0)
+    save_huggingface(tmp_path / "base", BASE, base)
+
+    def make(*bindings, **source):
+        run, config = configured(*bindings, **source)
         model = build_model(config.model)
         mesh = make_mesh(MeshConfig(), jax.devices()[:1])
         trained = trainable(config)
@@ -86,10 +90,14 @@ def assert_same(got, want, **tolerance):
         np.testing.assert_allclose(got[name], value, err_msg=name, **tolerance)
 
 
-@pytest.mark.parametrize("source", ["base", pytest.param(None, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "source",
+    [{}, pytest.param({"source": "None"}, marks=pytest.mark.slow)],
+    ids=["base", "seed"],
+)
 def test_frozen_parameters_are_in_the_export(make_run, source, tmp_path):
     freeze = 'RunConfig.freeze=["encoder/.*", "embedding"]'
-    run, _, params = make_run(freeze, **({} if source else {"source": "None"}))
+    run, _, params = make_run(freeze, **source)
     assert main(["convert", "export", str(run), str(tmp_path / "out")]) == 0
     with open_weights(str(tmp_path / "out")) as exported:
         assert_same(load_params(exported), params)
@@ -130,9 +138,9 @@ def test_what_cannot_be_an_adapter_is_refused(make_run, tmp_path, capsys):
 
 
 def test_adapters_of_a_base_that_only_the_seed_makes_are_refused(
-    make_run, tmp_path, capsys
+    configured, tmp_path, capsys
 ):
-    run, _, _ = make_run(*LORA, source="None")
+    run, _ = configured(*LORA, source="None")
     out = tmp_path / "out"
     assert main(["convert", "export", str(run), str(out), "--adapter"]) == 2
     assert "drawn from the seed" in capsys.readouterr().err

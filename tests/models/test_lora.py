@@ -26,7 +26,7 @@ BATCH = {
     "decoder_target_tokens": TOKENS,
     "decoder_causal_attention": np.zeros_like(TOKENS),
 }
-FAMILIES = {
+VARIANTS = {
     "T5 1.1": T5,
     "T5 1.0": dataclasses.replace(
         T5, mlp_activations=("relu",), logits_via_embedding=True
@@ -55,7 +55,14 @@ def test_a_fresh_adapter_changes_nothing():
     np.testing.assert_array_equal(before["kernel"], after["kernel"])
 
 
-@pytest.mark.parametrize("plain", FAMILIES.values(), ids=FAMILIES)
+FAST = ("T5 1.1", "biases")
+FAMILIES = [
+    pytest.param(config, id=name, marks=[] if name in FAST else [pytest.mark.slow])
+    for name, config in VARIANTS.items()
+]
+
+
+@pytest.mark.parametrize("plain", FAMILIES)
 def test_merged_kernels_are_the_same_function(plain, draw, forward):
     adapted = dataclasses.replace(plain, lora=LORA)
     trained = draw(adapted)
@@ -119,7 +126,9 @@ def adapted_loss(config):
 
 
 @pytest.mark.parametrize(
-    ("plain", "remat"), [(T5, "full"), (PLAIN, "none")], ids=["t5", "decoder"]
+    ("plain", "remat"),
+    [pytest.param(T5, "full", marks=pytest.mark.slow), (PLAIN, "none")],
+    ids=["t5", "decoder"],
 )
 def test_adapter_dropout_is_drawn_in_training_steps_alone(plain, remat, draw):
     dropping = dataclasses.replace(
