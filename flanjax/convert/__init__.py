@@ -1,1 +1,1 @@
-"""Weights in and out: Hugging Face and GGUF."""
+"""Weights in and out: Hugging Face, T5X and GGUF."""
