@@ -15,7 +15,20 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from flanjax.models.attention_blockwise import blockwise_attention
+from flanjax.models.attention_choice import (
+    Packing,
+    Site,
+    chosen_attention,
+    keys_in_a_block,
+    platform,
+)
 from flanjax.models.attention_dense import dense_attention
+from flanjax.models.attention_kernels import (
+    cudnn_attention,
+    flash_attention,
+    splash_attention,
+)
 from flanjax.models.layers import (
     BLOCK,
     Dense,
@@ -149,6 +162,41 @@ class RelativePositionBias(nn.Module):
         return jnp.take(table, found, axis=1)
 
 
+def _dense(query, key, value, mask, bias, keep, packing):
+    del packing
+    return dense_attention(query, key, value, mask, bias, keep)
+
+
+def _blockwise(query, key, value, mask, bias, keep, packing):
+    del keep, packing
+    block = keys_in_a_block(key.shape[2])
+    return blockwise_attention(query, key, value, mask, bias, block)
+
+
+def _flash(query, key, value, mask, bias, keep, packing):
+    del mask, keep
+    return flash_attention(query, key, value, packing, bias)
+
+
+def _splash(query, key, value, mask, bias, keep, packing):
+    del mask, bias, keep
+    return splash_attention(query, key, value, packing)
+
+
+def _cudnn(query, key, value, mask, bias, keep, packing):
+    del keep, packing
+    return cudnn_attention(query, key, value, mask, bias)
+
+
+_ATTENTION = {
+    "xla": _dense,
+    "blockwise": _blockwise,
+    "flash": _flash,
+    "splash": _splash,
+    "cudnn": _cudnn,
+}
+
+
 class Attention(nn.Module):
     """Multi-head attention with shared key/value heads and an optional cache.
 
@@ -177,6 +225,7 @@ class Attention(nn.Module):
         rotary: tuple[jax.Array, jax.Array] | None = None,
         cache: KVCache | None = None,
         index: jax.Array | None = None,
+        packing: Packing | None = None,
     ) -> tuple[jax.Array, KVCache | None]:
         """Lets `x` look at `source`.
 
@@ -191,6 +240,8 @@ class Attention(nn.Module):
             what `source` gives is written there, from that slot on, and all slots
             are looked at.
           index: first slot to write.
+          packing: what `mask` says, which lets other implementations than the plain
+            one be taken; queries of padding then give some finite value.
 
         Returns:
           [batch, q, embed], and keys and values looked at (None without a cache).
@@ -230,10 +281,27 @@ class Attention(nn.Module):
             # One mask for all queries, as in T5X.
             ones = jnp.ones((x.shape[0], heads, 1, key.shape[2]), query.dtype)
             keep = nn.Dropout(config.dropout_rate, deterministic=False)(ones)
-        mixed = dense_attention(query, key, value, mask, bias, keep)
+        name = "xla"
+        if packing is not None and not self.is_initializing():
+            name = self._chosen(query, key, packing, bias, keep)
+        mixed = _ATTENTION[name](query, key, value, mask, bias, keep, packing)
         mixed = constrain(mixed, HEADS)
         mixed = mixed.reshape(*x.shape[:-1], heads * config.head_dim)
         axes = ("joined_kv", "embed")
         out = Dense(x.shape[-1], axes, config, self.kernel_init, name="out")
         mixed = to_stream(out(mixed))
         return mixed, None if cache is None else {"key": key, "value": value}
+
+    def _chosen(self, query, key, packing, bias, keep) -> str:
+        site = Site(
+            platform=platform(),
+            dtype=str(query.dtype),
+            queries=query.shape[1],
+            keys=key.shape[2],
+            head_dim=query.shape[3],
+            order=packing.order,
+            window=packing.window,
+            bias=bias is not None,
+            dropout=keep is not None,
+        )
+        return chosen_attention(self.config.attention, site).name

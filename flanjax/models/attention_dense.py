@@ -95,9 +95,9 @@ def _backward(residuals, gradient):
     along = jnp.sum(gradient.astype(wide) * mixed.astype(wide), axis=-1)
     along = along.swapaxes(1, 2)[..., None]
     d_logits = probabilities * (_dropped(d_weights.reshape(shape), keep) - along)
-    d_bias = d_logits if bias is not None else None
-    if d_bias is not None and bias.ndim == 3:
-        d_bias = jnp.sum(d_bias, axis=0)
+    d_bias = None
+    if bias is not None:
+        d_bias = jnp.sum(d_logits, axis=0) if bias.ndim == 3 else d_logits
     d_rows = _grouped(d_logits.astype(query.dtype), key)
     d_query = jnp.einsum("bhqk,bhkd->bhqd", d_rows, key)
     d_query = d_query.reshape(*shape[:3], -1).swapaxes(1, 2)

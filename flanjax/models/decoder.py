@@ -22,6 +22,7 @@ from flax import linen as nn
 
 from flanjax.errors import ConfigError, nearest
 from flanjax.models.attention import Attention, RelativePositionBias, segment_mask
+from flanjax.models.attention_choice import Packing
 from flanjax.models.layers import (
     FAN_IN,
     Dense,
@@ -75,8 +76,14 @@ class DecoderConfig:
       dropout_rate: of embeddings, attention, feed-forward and residual branches.
       dtype: of activations, "float32" or "bfloat16"; parameters are float32.
       scan_layers: one compiled layer run num_layers times, parameters stacked.
-      remat_policy: what the backward pass computes again: "none", "minimal"
-        (all but matrix products) or "full".
+      remat_policy: what the backward pass keeps of a layer; it computes the rest again.
+        From most memory to least: "none" keeps all, "minimal" matrix products,
+        "save_dot_except_mlpwi" those but the feed-forward block's first,
+        "save_dot_except_mlp" attention's, "save_qkv_proj" query, key and value,
+        "full" nothing but its input.
+      attention: how attention is computed: "auto" takes what the platform and the
+        shapes allow, "xla" keeps all probabilities, "blockwise" does not, "flash" and
+        "splash" are TPU kernels, "cudnn" is for GPUs. Decoding always takes "xla".
       lora: low-rank adapters.
     """
 
@@ -105,6 +112,7 @@ class DecoderConfig:
     dtype: str = "float32"
     scan_layers: bool = True
     remat_policy: str = "none"
+    attention: str = "auto"
     lora: LoraConfig = LoraConfig()
 
     def __post_init__(self):
@@ -178,6 +186,7 @@ class Shared:
       bias: relative-position bias [heads, q, k] or [batch, heads, q, k]; the stack
         fills it in.
       index: slot of the first token while decoding.
+      packing: what `mask` says, for kernels; None while decoding.
     """
 
     mask: jax.Array
@@ -185,6 +194,7 @@ class Shared:
     distance: jax.Array | None = None
     bias: jax.Array | None = None
     index: jax.Array | None = None
+    packing: Packing | None = None
 
 
 class DecoderLayer(nn.Module):
@@ -226,6 +236,7 @@ class DecoderLayer(nn.Module):
             rotary=shared.rotary,
             cache=cache,
             index=shared.index,
+            packing=shared.packing,
         )
 
 
@@ -292,7 +303,10 @@ class Decoder(nn.Module):
         mask = segment_mask(segments, segments, causal=True, bidirectional=prefix)
         # `perturb` adds zeros that gradients can be taken of (verify packing).
         embedded = self.perturb("decoder_embedded", self.token_embedder(tokens))
-        return self.decoder(embedded, self._shared(mask, positions), deterministic)[0]
+        order = "causal" if prefix is None else "prefix"
+        packing = Packing(segments, segments, order, self.config.sliding_window)
+        shared = dataclasses.replace(self._shared(mask, positions), packing=packing)
+        return self.decoder(embedded, shared, deterministic)[0]
 
     def logits(self, hidden: jax.Array) -> jax.Array:
         """Maps hidden states [..., embed] to float32 logits [..., vocab]."""

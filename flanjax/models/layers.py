@@ -17,6 +17,7 @@ from flax import linen as nn
 from jax.ad_checkpoint import checkpoint_name
 
 from flanjax.errors import ConfigError, nearest
+from flanjax.models.attention_choice import IMPLEMENTATIONS
 from flanjax.models.partitioning import Gathering, at_use, constrain, gathering
 
 Initializer = Callable[..., jax.Array]
@@ -320,6 +321,7 @@ def check_common(config: Any) -> None:
     choices = [
         ("remat_policy", (config.remat_policy,), REMAT_POLICIES),
         ("mlp_activations", config.mlp_activations, ACTIVATIONS),
+        ("attention", (config.attention,), IMPLEMENTATIONS),
         ("dtype", (config.dtype,), ("float32", "bfloat16", "float64")),
     ]
     for field, values, known in choices:

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from flanjax.models.attention import Attention, RelativePositionBias, segment_mask
+from flanjax.models.attention_choice import Packing
 from flanjax.models.layers import (
     FAN_IN,
     Dense,
@@ -53,13 +54,19 @@ class T5Config:
       dropout_rate: of embeddings, attention, feed-forward and residual branches.
       dtype: of activations, "float32" or "bfloat16"; parameters are float32.
       scan_layers: one compiled layer run num_layers times, parameters stacked.
-      remat_policy: what the backward pass computes again: "none", "minimal"
-        (all but matrix products) or "full".
+      remat_policy: what the backward pass keeps of a layer; it computes the rest again.
+        From most memory to least: "none" keeps all, "minimal" matrix products,
+        "save_dot_except_mlpwi" those but the feed-forward block's first,
+        "save_dot_except_mlp" attention's, "save_qkv_proj" query, key and value,
+        "full" nothing but its input.
       relpos_buckets: distance buckets of the relative-position bias.
       relpos_max_distance: distances from here on share a bucket.
       relpos_per_layer: every layer has a bias of its own, as in T5X's scanned network;
         else all layers of a stack share one, as in T5.
       norm_epsilon: added to the mean square in norms.
+      attention: how attention is computed: "auto" takes what the platform and the
+        shapes allow, "xla" keeps all probabilities, "blockwise" does not, "flash" and
+        "splash" are TPU kernels, "cudnn" is for GPUs. Decoding always takes "xla".
       lora: low-rank adapters.
     """
 
@@ -80,6 +87,7 @@ class T5Config:
     relpos_max_distance: int = 128
     relpos_per_layer: bool = False
     norm_epsilon: float = 1e-6
+    attention: str = "auto"
     lora: LoraConfig = LoraConfig()
 
     def __post_init__(self):
@@ -109,6 +117,8 @@ class Shared:
         decoding once its keys and values are in the cache.
       cross_mask: bool [batch, 1, q, inputs].
       index: slot of the first token while decoding.
+      packing: what `mask` says, for kernels; None while decoding.
+      cross_packing: what `cross_mask` says.
     """
 
     mask: jax.Array
@@ -116,6 +126,8 @@ class Shared:
     encoded: jax.Array | None = None
     cross_mask: jax.Array | None = None
     index: jax.Array | None = None
+    packing: Packing | None = None
+    cross_packing: Packing | None = None
 
 
 def _attention(config: T5Config, deterministic: bool, name: str) -> Attention:
@@ -149,7 +161,7 @@ class EncoderLayer(nn.Module):
         y = RMSNorm(config, name="pre_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "attention")
         bias = _bias(config, True, x.shape[1], shared)
-        y, _ = attention(y, y, shared.mask, bias=bias)
+        y, _ = attention(y, y, shared.mask, bias=bias, packing=shared.packing)
         x = x + drop(y)
         y = RMSNorm(config, name="pre_mlp_layer_norm")(x)
         y = Mlp(config, self.deterministic, name="mlp")(y)
@@ -170,12 +182,21 @@ class DecoderLayer(nn.Module):
         y = RMSNorm(config, name="pre_self_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "self_attention")
         bias, index = _bias(config, False, x.shape[1], shared), shared.index
-        y, own = attention(y, y, shared.mask, bias=bias, cache=own, index=index)
+        y, own = attention(
+            y,
+            y,
+            shared.mask,
+            bias=bias,
+            cache=own,
+            index=index,
+            packing=shared.packing,
+        )
         x = x + drop(y)
         y = RMSNorm(config, name="pre_cross_attention_layer_norm")(x)
         attention = _attention(config, self.deterministic, "encoder_decoder_attention")
         assert shared.cross_mask is not None
-        y, cross = attention(y, shared.encoded, shared.cross_mask, cache=cross)
+        mask, packing = shared.cross_mask, shared.cross_packing
+        y, cross = attention(y, shared.encoded, mask, cache=cross, packing=packing)
         x = x + drop(y)
         y = RMSNorm(config, name="pre_mlp_layer_norm")(x)
         y = Mlp(config, self.deterministic, name="mlp")(y)
@@ -188,10 +209,13 @@ class Encoder(nn.Module):
     config: T5Config
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, deterministic: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, segments: jax.Array, deterministic: bool
+    ) -> jax.Array:
         """Maps embedded inputs [batch, length, embed] to the same shape."""
         drop = dropout(self.config, deterministic)
-        shared = Shared(mask)
+        mask = segment_mask(segments, segments)
+        shared = Shared(mask, packing=Packing(segments, segments))
         if not self.config.relpos_per_layer:
             bias = RelativePositionBias(self.config, True, name="relpos_bias")
             shared = dataclasses.replace(shared, bias=bias(x.shape[1], x.shape[1]))
@@ -264,6 +288,8 @@ class T5(nn.Module):
             mask=segment_mask(targets, targets, causal=True),
             encoded=encoded,
             cross_mask=segment_mask(targets, inputs),
+            packing=Packing(targets, targets, "causal"),
+            cross_packing=Packing(targets, inputs),
         )
         embedded = self._embed("decoder", batch["decoder_input_tokens"])
         return self.decoder(embedded, shared, deterministic)[0]
@@ -278,7 +304,7 @@ class T5(nn.Module):
         """Returns the encoder's output [batch, inputs, embed]."""
         segments = _encoder_segments(batch)
         embedded = self._embed("encoder", batch["encoder_input_tokens"])
-        return self.encoder(embedded, segment_mask(segments, segments), deterministic)
+        return self.encoder(embedded, segments, deterministic)
 
     def extend(self, tokens: jax.Array, shared: Shared, cache: Any):
         """Runs the decoder on more tokens, from slot `shared.index` on.
