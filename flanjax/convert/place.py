@@ -101,7 +101,12 @@ def parameter_reader(
             if alone != path and alone in flat:
                 return np.asarray(flat[alone], np.float32)
             leaf = flat[path]
-            return np.asarray(leaf if layer is None else leaf[layer], np.float32)
+            if layer is not None and isinstance(leaf, jax.Array):
+                # On its devices, and compiled once for all layers.
+                leaf = jax.lax.dynamic_index_in_dim(leaf, layer, keepdims=False)
+            elif layer is not None:
+                leaf = leaf[layer]
+            return np.asarray(leaf, np.float32)
 
         return from_tree
 

@@ -193,6 +193,7 @@ def test_an_open_source_is_exported_tensor_by_tensor(dtype, directory, tmp_path)
 def test_a_parameter_is_read_alike_from_a_file_and_from_any_tree(directory):
     with open_weights(directory) as source:
         trees = [source, load_params(source), load_params(source, stacked=False)]
+        trees.append(place_params(source, shardings_of(CONFIG, data=1, fsdp=8)))
         readers = [parameter_reader(tree) for tree in trees]
         for path, layer in (
             ("decoder/layers/mlp/wo/kernel", 5),

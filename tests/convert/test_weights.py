@@ -1,11 +1,14 @@
 """Weights are taken for a model only if they are of that model."""
 
 import dataclasses
+import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from flanjax.cli import main
 from flanjax.convert.huggingface import save_huggingface
 from flanjax.convert.place import load_params
 from flanjax.convert.weights import (
@@ -90,3 +93,16 @@ def test_bytes_and_sentencepiece_are_found_again(source, tmp_path, shared):
         assert restored.fingerprint() == vocabulary.fingerprint()
     save_huggingface(tmp_path / "export", config, params)
     assert import_vocabulary(str(export)) is None
+
+
+def test_the_command_writes_bfloat16(source, llama_config, tmp_path):
+    output = tmp_path / "out"
+    assert main(["convert", "import", source, str(output), "--dtype", "bfloat16"]) == 0
+    assert json.loads((output / "config.json").read_text())["dtype"] == "bfloat16"
+    config, params = load(output)
+    assert config == llama_config
+    rounded = jax.tree.map(
+        lambda x: x.astype(jnp.bfloat16).astype(np.float32), load(source)[1]
+    )
+    jax.tree.map(np.testing.assert_array_equal, params, rounded)
+    assert import_vocabulary(str(output)).encode("one") == [259]
