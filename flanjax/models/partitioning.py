@@ -167,7 +167,9 @@ def parts(name: str, size: int) -> int:
     if layout is None:
         return 1
     (axes,) = axes_spec((name,), (size,), *layout)
-    return math.prod(layout.mesh.shape[axis] for axis in axes or ())
+    # A PartitionSpec has a single axis as its bare name.
+    axes = (axes,) if isinstance(axes, str) else axes or ()
+    return math.prod(layout.mesh.shape[axis] for axis in axes)
 
 
 def on_shards(
