@@ -173,6 +173,8 @@ class _Walk:
         )
         whole = name in _WHOLE or moves
         self._read(operands, whole)
+        if name == "shard_map":
+            self._inside[self._now] = self._shard(params["jaxpr"])
         in_place = name in _IN_PLACE and operands[0].bytes == results[0].bytes
         for result in results:
             if in_place:
@@ -242,6 +244,17 @@ class _Walk:
             self._make(array)
             results.append(array)
         return results
+
+    def _shard(self, body: Any) -> int:
+        """Bytes that one device's part of a function needs besides its results."""
+        body, walk = getattr(body, "jaxpr", body), _Walk(self._sizes)
+        whole = [((),) * len(var.aval.shape) for var in body.invars]
+        arguments = [
+            walk.outside(var.aval, spec)
+            for var, spec in zip(body.invars, whole, strict=True)
+        ]
+        results = walk.run(body, arguments)
+        return max(0, walk.peak(results) - sum(array.bytes for array in results))
 
     def _while(self, equation: Any, operands: list[_Array]) -> list[_Array]:
         params = equation.params

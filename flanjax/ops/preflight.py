@@ -144,7 +144,8 @@ def _devices(options: Options, report: Report) -> list[Any]:
         return topology_devices(topology)
     report.notes.append(
         "libtpu is not installed, so nothing is compiled and memory is only estimated: "
-        "pip install 'flanjax[tpu]' (any Linux machine, no TPU needed)"
+        "pip install 'flanjax[tpu]' (any Linux machine, no TPU needed); attention is "
+        "estimated as CPUs compute it"
     )
     return simulated_devices(topology.num_devices)
 
