@@ -5,7 +5,6 @@ before update k, and the data position moves on only with the update it fed, so 
 run killed anywhere and started again is the same run.
 """
 
-import jax
 
 from flanjax.config import RunConfig
 from flanjax.data.loader import make_loader
@@ -70,8 +69,8 @@ def _train(
         config.data.batch_size,
         config.seed,
         position=position,
-        host_index=jax.process_index(),
-        host_count=jax.process_count(),
+        host_index=training.hosts[0],
+        host_count=training.hosts[1],
         plan=training.plan,
     )
 

@@ -32,6 +32,7 @@ from flanjax.eval.evaluator import Evaluator
 from flanjax.models.build import abstract_params, build_model
 from flanjax.progress import Progress
 from flanjax.train.checkpoint import Checkpointer
+from flanjax.train.feeding import host_share, place
 from flanjax.train.flops import step_flops
 from flanjax.train.goodput import Goodput
 from flanjax.train.initial import check_report, initial_optimizer, initial_params
@@ -39,7 +40,6 @@ from flanjax.train.interrupt import InterruptGuard
 from flanjax.train.mesh import (
     check_batch_size,
     check_heads,
-    feature_sharding,
     make_mesh,
 )
 from flanjax.train.mesh import check_lengths as check_mesh_lengths
@@ -75,6 +75,7 @@ class Training:
       evaluated: steps whose scores are already in results.json.
       train_step: compiled on its first call; counts how often it was (`compiles`).
       evaluate: (state, step) -> {eval: {metric: score}}.
+      hosts: part, of how many, of each batch's rows that this process reads.
       place: host batch -> device batch.
       flops: (tokens of a step, by stack and scored) -> operations.
       peak: operations per second the devices could do.
@@ -95,6 +96,7 @@ class Training:
     checkpointer: Checkpointer
     train_step: Any
     evaluate: Callable[[TrainState, int], dict[str, Any]]
+    hosts: tuple[int, int]
     place: Callable[[Mapping[str, np.ndarray]], dict[str, jax.Array]]
     flops: Callable[..., float]
     peak: float
@@ -152,6 +154,7 @@ def set_up(
         interrupt.check()
     with progress.task("starting the devices"):
         mesh = make_mesh(config.mesh)
+        hosts = host_share(mesh)
         peak = peak_flops(list(mesh.devices.flat), config.monitor.peak_tflops)
     check_batch_size(config.data.batch_size, config.microbatches, mesh)
     check_heads(config.model.num_heads, mesh)
@@ -190,7 +193,8 @@ def set_up(
         evaluate=_evaluate(
             config, model, vocabulary, layout, resolved, mesh, progress, interrupt
         ),
-        place=functools.partial(_place, feature_sharding(mesh)),
+        hosts=hosts,
+        place=functools.partial(place, mesh, hosts),
         flops=functools.partial(
             step_flops, model, trainable=trained, **_row_lengths(layout)
         ),
@@ -358,16 +362,6 @@ def _difference(before: Mapping[str, str], now: Mapping[str, str]) -> str:
         if tasks
     ]
     return "; ".join(parts) or "no task changed: rates, lengths, seed or block size"
-
-
-def _place(
-    sharding: jax.sharding.Sharding, batch: Mapping[str, np.ndarray]
-) -> dict[str, jax.Array]:
-    """Each host gives its rows; together they are the global batch."""
-    return {
-        name: jax.make_array_from_process_local_data(sharding, value)
-        for name, value in batch.items()
-    }
 
 
 def _evaluated(run_dir: RunDir, start_step: int) -> set[int]:

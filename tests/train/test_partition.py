@@ -134,10 +134,11 @@ def test_a_save_on_any_mesh_goes_on_on_every_other(model, batch, make_state, tmp
 
 @pytest.mark.parametrize("family", ["decoder"], indirect=True)
 def test_two_ways_to_split_at_once_lose_what_one_device_loses(model, batch, make_state):
-    """The quick form of the slow tests: sequence and tensor axes, grouped keys."""
-    model = build_model(dataclasses.replace(model.config, num_kv_heads=1))
+    """The quick form of the slow tests; shared keys and remat besides."""
     losses = []
-    for name in ("one device", "data x tensor x sequence"):
+    for name, kept in (("one device", "none"), ("data x tensor x sequence", "full")):
+        config = dataclasses.replace(model.config, num_kv_heads=1, remat_policy=kept)
+        model = build_model(config)
         optimizer, state = make_state(mesh_of(name), model=model)
         losses.append(run(step_of(model, optimizer, name), state, batch, 3)[1])
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
