@@ -51,11 +51,11 @@ def _front_matter(decoder: bool) -> str:
 
 def _origin(config: T5Config | DecoderConfig, run: Run | None) -> str:
     kind = "Llama-style decoder" if isinstance(config, DecoderConfig) else "T5"
-    skipped = ("lora", "dtype", "scan_layers", "remat_policy")
+    skipped = ("lora", "dtype", "scan_layers", "remat_policy", "attention")
     sizes = ", ".join(
         f"{field.name} {getattr(config, field.name)}"
         for field in dataclasses.fields(config)
-        if field.name not in skipped
+        if field.name not in skipped and getattr(config, field.name) is not None
     )
     lines = [f"{kind}, written by flanjax. {sizes}.\n"]
     if run is None:
