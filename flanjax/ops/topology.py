@@ -25,12 +25,12 @@ class Chip:
     """One kind of accelerator.
 
     Attributes:
-      kind: what JAX calls the device, as in `flanjax.train.peak.PEAKS`.
+      kind: the device's name in `flanjax.train.peak.PEAKS`.
       hbm: bytes of memory of one chip.
       source: where that figure stands.
       dimensions: of a topology's shape.
       example: a topology that exists.
-      devices: JAX devices on one chip; they share its memory and arithmetic evenly.
+      devices: JAX devices on one chip; they share its memory evenly.
       options: what libtpu needs to be told.
     """
 
@@ -105,7 +105,7 @@ class Topology:
         """Dense bfloat16 operations per second of one device; None for a CPU."""
         if self.chip is None:
             return None
-        return dict(PEAKS)[self.chip.kind] / self.chip.devices
+        return dict(PEAKS)[self.chip.kind]
 
 
 def parse_topology(text: str, slices: int = 1) -> Topology:

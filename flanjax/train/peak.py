@@ -7,19 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-# Dense bfloat16 operations per second by the makers' data sheets; the first name that
-# the device's kind contains counts.
+# Dense bfloat16 operations per second of a device by the makers' data sheets; the first
+# name that the device's kind contains counts.
 PEAKS = (
     ("H200", 989e12),
     ("H100", 989e12),
     ("A100", 312e12),
     ("L4", 121e12),
     ("V100", 125e12),
-    ("TPU7x", 2307e12),
+    ("TPU7x", 2307e12 / 2),  # Two devices on a chip.
     ("TPU v6", 918e12),
     ("TPU v5p", 459e12),
     ("TPU v5 lite", 197e12),
     ("TPU v5e", 197e12),
+    ("TPU v5", 459e12),  # What JAX calls a v5p.
     ("TPU v4", 275e12),
 )
 _SIZE, _TRIALS = 2048, 8

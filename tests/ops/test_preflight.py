@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from flanjax.ops import preflight
 from flanjax.ops.preflight_data import look_at_data
 from flanjax.ops.topology import CHIPS, GIB, parse_topology
 from flanjax.progress import Progress
+from flanjax.train.peak import peak_flops
 
 RECIPE = "gin/recipes/tiny.gin"
 TINY = [f"--gin_file={RECIPE}", "--topology", "cpu:8"]
@@ -49,6 +51,15 @@ def test_a_topology_names_its_devices_and_their_memory(text, devices, gib):
 def test_every_chip_has_a_peak_and_an_example_that_parses():
     for chip in CHIPS.values():
         assert parse_topology(chip.example).peak
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("TPU v5", "v5p"), ("TPU v5 lite", "v5e"), ("TPU v6 lite", "v6e")],
+)
+def test_the_kinds_that_libtpu_reports_have_the_peaks_of_their_chips(kind, name):
+    device = SimpleNamespace(device_kind=kind)
+    assert peak_flops([device]) == parse_topology(CHIPS[name].example).peak
 
 
 @pytest.mark.parametrize(
@@ -189,9 +200,11 @@ def test_a_vocabulary_larger_than_the_model_is_refused(tmp_path):
         look_at_data(config, "prepare it")
 
 
-def test_weights_of_another_model_end_with_status_5(config, capsys, monkeypatch):
-    flags = [f"--gin.STORE_DIR={config.prepare.store_dir}"]
-    flags += ["--no_compile", f"--gin.INITIAL_CHECKPOINT_PATH={config.model_dir}"]
+def test_weights_that_cannot_be_opened_are_reported_with_their_place(config, capsys):
+    flags = [f"--gin.STORE_DIR={config.prepare.store_dir}", "--no_compile", "--json"]
+    flags.append(f"--gin.INITIAL_CHECKPOINT_PATH={config.model_dir}/weights")
     status = main(["check", *TINY, *flags])
-    assert status in (2, 5)
-    assert config.model_dir in capsys.readouterr().err
+    problems = json.loads(capsys.readouterr().out)["problems"]
+    (problem,) = [p for p in problems if config.model_dir in str(p)]
+    assert status == problems[0]["status"] and problem["status"] in (2, 5)
+    assert problem["fix"]

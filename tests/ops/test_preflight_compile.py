@@ -84,8 +84,8 @@ def test_a_process_of_its_own_makes_the_devices_it_needs():
     [
         (
             "RESOURCE_EXHAUSTED: E1000: CompileTimeHbmOom: Ran out of memory on HBM, "
-            "the total memory required for HLO temporaries (20.05G) exceeds available HBM "
-            "(15.75G).",
+            "the total memory required for HLO temporaries (20.05G) exceeds available "
+            "HBM (15.75G).",
             20.05,
         ),
         ("XLA:TPU compile permanent error. Used 512.0M of 256.0M hbm.", 0.5),
