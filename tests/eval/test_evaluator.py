@@ -201,7 +201,7 @@ def test_records_do_not_depend_on_the_batch_size(
 @pytest.mark.slow
 def test_a_mesh_gives_the_same_records(family, store, two_at_a_time, tmp_path):
     model, params, axes, layout = family
-    mesh = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    mesh = make_mesh(MeshConfig(fsdp=2, tensor=2, sequence=2))
     sharded = jax.device_put(params, param_shardings(axes, params, mesh))
     evaluator = Evaluator(
         model, VOCABULARY, layout, store[1], store[0], mesh=mesh, batch_size=3
