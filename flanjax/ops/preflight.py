@@ -26,7 +26,6 @@ from flanjax.ops.preflight_compile import (
 from flanjax.ops.preflight_data import DataFound, look_at_data, look_at_weights
 from flanjax.ops.preflight_fit import Change, changes_that_fit
 from flanjax.ops.topology import (
-    GIB,
     Topology,
     has_libtpu,
     simulated_devices,
@@ -205,11 +204,10 @@ def _judge(report, config, devices, options: Options, progress: Progress) -> Non
     fix = _advice(report.changes)
     if set(over) == {"decode step"}:
         fix = "lower EvalConfig.batch_size"
-    sizes = ", ".join(f"{name} {size / GIB:.2f} GiB" for name, size in over.items())
+    sizes = ", ".join(f"{name} {_mib(size)}" for name, size in over.items())
     report.problems.append(
         ConfigError(
-            f"it does not fit: {sizes or 'XLA gives up'} of {limit / GIB:.2f} GiB of "
-            "each device",
+            f"it does not fit: {sizes or 'XLA gives up'} of each device's {_mib(limit)}",
             where=options.topology.name if options.topology else "these devices",
             fix=fix,
         )
@@ -224,7 +222,11 @@ def _advice(changes: list[Change]) -> str:
         )
     lines = [
         f"{' '.join(change.flags)}   ({' and '.join(change.kinds)}: about "
-        f"{change.estimate.peak / GIB:.2f} GiB)"
+        f"{_mib(change.estimate.peak)})"
         for change in changes
     ]
     return ("one of\n         " if len(lines) > 1 else "") + "\n         ".join(lines)
+
+
+def _mib(size: int) -> str:
+    return f"{size / 2**20:,.1f} MiB"
