@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from flanjax.ops.propagation import Spec, merge, propagate
+from flanjax.ops.propagation import Spec, merge, propagate, spec_of
 
 _INLINED = {
     "jit",
@@ -163,9 +163,13 @@ class _Walk:
             return self._while(equation, operands)
         views = [(array.shape, array.spec) for array in operands]
         results = []
-        for var in equation.outvars:
+        stated = params["out_specs"] if name == "shard_map" else ()
+        for number, var in enumerate(equation.outvars):
             shape = tuple(var.aval.shape)
-            spec = propagate(name, params, views, shape, self._sizes)
+            if stated:
+                spec = spec_of(stated[number], len(shape))
+            else:
+                spec = propagate(name, params, views, shape, self._sizes)
             results.append(self._array(var.aval, spec))
         moves = name == "sharding_constraint" and (
             local_bytes(operands[0].shape, 1, operands[0].spec, self._sizes)

@@ -207,7 +207,7 @@ def _judge(report, config, devices, options: Options, progress: Progress) -> Non
     sizes = ", ".join(f"{name} {_mib(size)}" for name, size in over.items())
     report.problems.append(
         ConfigError(
-            f"it does not fit: {sizes or 'XLA gives up'} of each device's {_mib(limit)}",
+            f"it does not fit: {sizes or 'XLA gives up'}; a device has {_mib(limit)}",
             where=options.topology.name if options.topology else "these devices",
             fix=fix,
         )

@@ -14,8 +14,8 @@ Spec = tuple[tuple[str, ...], ...]
 
 
 def spec_of(sharding: Any, rank: int) -> Spec:
-    """The layout that a NamedSharding gives an array of this rank."""
-    parts = list(getattr(sharding, "spec", ())) + [None] * rank
+    """The layout that a NamedSharding or PartitionSpec gives an array of this rank."""
+    parts = [*getattr(sharding, "spec", sharding or ()), *[None] * rank]
     return tuple(
         (part,) if isinstance(part, str) else tuple(part or ()) for part in parts[:rank]
     )
