@@ -17,6 +17,7 @@ def train(args: argparse.Namespace) -> int:
             "--gin.MODEL_DIR=runs/tiny",
         )
     progress = Progress()
+    _prepare_process()
     with progress.task("starting", announce=False):
         from flanjax.config import load_config
         from flanjax.train.loop import run
@@ -31,6 +32,7 @@ def train(args: argparse.Namespace) -> int:
 
 def quickstart(args: argparse.Namespace) -> int:
     """Runs the first real run, or with --tiny the smoke run."""
+    _prepare_process()
     from flanjax.quickstart import quickstart as run_quickstart
 
     return run_quickstart(args.tiny, args.model_dir, Progress())
@@ -45,3 +47,10 @@ def report(args: argparse.Namespace) -> int:
         raise ConfigError(f"no run directory '{args.run}'", fix="give MODEL_DIR")
     print(write_report(Path(args.run)))
     return 0
+
+
+def _prepare_process() -> None:
+    from flanjax.train.process import keep_compiled_programs, keep_freed_memory
+
+    keep_freed_memory()
+    keep_compiled_programs()

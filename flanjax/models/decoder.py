@@ -76,6 +76,8 @@ class DecoderConfig:
       dropout_rate: of embeddings, attention, feed-forward and residual branches.
       dtype: of activations, "float32" or "bfloat16"; parameters are float32.
       scan_layers: one compiled layer run num_layers times, parameters stacked.
+      scan_unroll: layers of one turn of that loop. All of them, where they are few, is
+        faster on CPUs (5 to 12 % at 4 to 6 layers), which copy what each turn keeps.
       remat_policy: what the backward pass keeps of a layer; it computes the rest again.
         From most memory to least: "none" keeps all, "minimal" matrix products,
         "save_dot_except_mlpwi" those but the feed-forward block's first,
@@ -111,6 +113,7 @@ class DecoderConfig:
     dropout_rate: float = 0.0
     dtype: str = "float32"
     scan_layers: bool = True
+    scan_unroll: int = 1
     remat_policy: str = "none"
     attention: str = "auto"
     lora: LoraConfig = LoraConfig()

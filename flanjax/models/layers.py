@@ -153,7 +153,9 @@ class Dense(nn.Module):
             return parameter(self, name, init, shape, axes).astype(dtype)
 
         def product(x, kernel, axes):
-            found = gathering(axes, kernel.shape, self.config.scan_layers)
+            # Unrolled, forward and backward passes may stand in one computation.
+            in_loop = self.config.scan_layers and self.config.scan_unroll == 1
+            found = gathering(axes, kernel.shape, in_loop)
             return matmul(x, kernel, found)
 
         width = inputs.shape[-1]
@@ -307,6 +309,7 @@ def apply_layers(
         # Flax takes one entry for each argument; its annotation says int.
         in_axes=(nn.broadcast, 0),  # pyright: ignore[reportArgumentType]
         length=num_layers,
+        unroll=min(config.scan_unroll, num_layers),
         metadata_params={nn.PARTITION_NAME: "layers"},
     )
     return scanned(config, deterministic, name="layers")(x, shared, cache)
@@ -338,6 +341,12 @@ def check_common(config: Any) -> None:
             f"{buckets} distance buckets do not cover distances up to {distance}",
             where=f"{type(config).__name__}.relpos_buckets",
             fix="give 4 or more buckets, and a relpos_max_distance above half of them",
+        )
+    if config.scan_unroll < 1:
+        raise ConfigError(
+            f"scan_unroll is {config.scan_unroll}",
+            where=f"{type(config).__name__}.scan_unroll",
+            fix="give the number of layers compiled into one turn, 1 or more",
         )
     if not 0.0 <= config.dropout_rate < 1.0:
         raise ConfigError(

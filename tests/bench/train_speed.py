@@ -15,16 +15,14 @@ all positions of its targets: that is 126 GFLOP, as for T5X's 1/3 of the peak.
 CPU seconds depend less on neighbours than wall clock: `of peak by CPU` compares the
 operations for each of them in the step and in the product.
 
-On Linux the process starts itself again with allocator settings that keep freed memory,
-as launch/quickstart.sh sets them; `--plain-malloc` does not.
+The process keeps freed memory as `flanjax train` does (flanjax/train/process.py);
+`--plain-malloc` leaves the allocator alone.
 """
 
 import argparse
 import dataclasses
 import json
-import os
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,14 +40,10 @@ from flanjax.models.t5 import T5Config
 from flanjax.train.flops import step_flops
 from flanjax.train.mesh import MeshConfig, make_mesh
 from flanjax.train.optim import OptimizerConfig, make_optimizer
+from flanjax.train.process import keep_freed_memory
 from flanjax.train.schedules import ScheduleConfig
 from flanjax.train.state import init_state, state_shardings
 from flanjax.train.step import make_train_step
-
-TUNABLES = (
-    "glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:"
-    "glibc.malloc.trim_threshold=100000000000:glibc.malloc.arena_max=1"
-)
 
 _SIZE = 2048  # Of the matrices whose product is the peak.
 
@@ -99,6 +93,7 @@ CASES = {
             mlp_dim=512,
             num_encoder_layers=4,
             num_decoder_layers=4,
+            scan_unroll=4,
         ),
         16,
         256,
@@ -116,6 +111,7 @@ CASES = {
             head_dim=64,
             mlp_dim=1536,
             num_layers=6,
+            scan_unroll=6,
         ),
         8,
         0,
@@ -331,7 +327,6 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
         "what": case.what,
         "dtype": args.dtype,
         "device": jax.devices()[0].device_kind,
-        "malloc": os.environ.get("GLIBC_TUNABLES", "default"),
         "step_s": step_s,
         "best_step_s": min(steps.wall),
         "step_cpu_s": step_cpu_s,
@@ -352,7 +347,7 @@ def measure(name: str, args: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     """Prints a line for each case."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("cases", nargs="*", metavar="CASE", help=", ".join(CASES))
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--windows", type=int, default=9)
@@ -363,12 +358,9 @@ def main() -> None:
     args = parser.parse_args()
     if not set(args.cases) <= set(CASES):
         parser.error(f"cases are {', '.join(CASES)}")
-    if sys.platform == "linux" and not args.plain_malloc:
-        if os.environ.get("GLIBC_TUNABLES") is None:
-            os.environ["GLIBC_TUNABLES"] = TUNABLES
-            os.execv(sys.executable, [sys.executable, *sys.argv])
+    kept = not args.plain_malloc and keep_freed_memory()
     for name in args.cases or list(CASES)[:4]:
-        row = measure(name, args)
+        row = measure(name, args) | {"keeps_freed_memory": kept}
         print(json.dumps(row) if args.json else _line(row), flush=True)
 
 
@@ -392,7 +384,8 @@ def _line(row: dict[str, Any]) -> str:
         f"{row['loss'][0]:.4f} -> {row['loss'][1]:.4f}\n"
         f"  machine: steal {machine.get('steal', 0):.1%}, idle "
         f"{machine.get('idle', 0):.1%}, this process {machine['cpu_s']:.1f} CPU s in "
-        f"{machine['wall_s']:.1f} s"
+        f"{machine['wall_s']:.1f} s, freed memory "
+        f"{'kept' if row['keeps_freed_memory'] else 'as the system likes'}"
     )
 
 
