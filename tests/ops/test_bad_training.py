@@ -20,15 +20,6 @@ RECIPE = str(ROOT / "gin/recipes/tiny.gin")
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The tiny mixture, prepared once."""
-    path = tmp_path_factory.mktemp("store")
-    flags = [f"--gin_file={RECIPE}", f"--gin.STORE_DIR={path}"]
-    assert main(["data", "prepare", *flags]) == 0
-    return path
-
-
 def _train(store, run, *more, steps=2):
     flags = [
         f"--gin_file={RECIPE}",

@@ -26,15 +26,6 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The tiny mixture, prepared once."""
-    path = tmp_path_factory.mktemp("store")
-    flags = [f"--gin_file={RECIPE}", f"--gin.STORE_DIR={path}"]
-    assert main(["data", "prepare", *flags]) == 0
-    return path
-
-
-@pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory):
     """Random weights of the tiny recipe's model, with moments, at step 1,000."""
     config = load_config([RECIPE], ["MODEL_DIR=none"])[0].model

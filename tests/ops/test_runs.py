@@ -21,14 +21,6 @@ STEPS = 12
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """The tiny mixture, prepared once."""
-    path = tmp_path_factory.mktemp("store")
-    assert main(["data", "prepare", f"--gin_file={RECIPE}", _gin(STORE_DIR=path)]) == 0
-    return path
-
-
 def _gin(**values):
     ((name, value),) = values.items()
     return f"--gin.{name}={value}"
