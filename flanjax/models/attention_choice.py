@@ -8,7 +8,8 @@ every platform can do; a name that cannot is an error that says why.
 """
 
 import dataclasses
-from typing import NamedTuple
+import functools
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -108,6 +109,57 @@ def chosen_attention(wanted: str, site: Site) -> Choice:
     return Choice("xla", "; ".join(f"{name}: {why}" for name, why in problems.items()))
 
 
+def attention_of(
+    config: Any,
+    platform: str,
+    *,
+    decoder_length: int,
+    encoder_length: int = 0,
+) -> dict[str, Choice]:
+    """What computes each attention of a model in training, before anything is compiled.
+
+    Args:
+      config: a T5Config or a DecoderConfig.
+      platform: "cpu", "gpu" or "tpu".
+      decoder_length: positions of a decoder row.
+      encoder_length: positions of an encoder row; 0 for decoder-only models.
+
+    Raises:
+      ConfigError: the implementation that the configuration asks for cannot do it.
+    """
+    relative = getattr(config, "positions", "relative") == "relative"
+    site = functools.partial(
+        Site,
+        platform,
+        config.dtype,
+        head_dim=config.head_dim,
+        dropout=config.dropout_rate > 0,
+    )
+    inputs, targets = encoder_length, decoder_length
+    sites = {"decoder": site(targets, targets, order="causal", bias=relative)}
+    if inputs:
+        sites["encoder"] = site(inputs, inputs, bias=True)
+        sites["encoder to decoder"] = site(targets, inputs)
+    else:
+        sites["decoder"] = dataclasses.replace(
+            sites["decoder"],
+            order="prefix" if config.prefix_lm else "causal",
+            window=config.sliding_window,
+        )
+    return {
+        place: chosen_attention(config.attention, site) for place, site in sites.items()
+    }
+
+
+def attention_lines(config: Any, platform: str, **lengths: int) -> list[str]:
+    """What `attention_of` finds, for people, where that is not simply "xla"."""
+    return [
+        f"attention of the {place}: {name}" + (f" ({why})" if why else "")
+        for place, (name, why) in attention_of(config, platform, **lengths).items()
+        if name != "xla" or why
+    ]
+
+
 def _problem(name: str, site: Site) -> str:
     """Why an implementation cannot do what a site asks for; empty if it can."""
     home = {"flash": "tpu", "splash": "tpu", "cudnn": "gpu"}.get(name)
@@ -145,8 +197,11 @@ def keys_in_a_block(keys: int) -> int:
     return max(n for n in range(1, min(keys, BLOCK_KEYS) + 1) if keys % n == 0)
 
 
-def platform() -> str:
-    """The platform that what is being traced will run on."""
-    device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
-    found = getattr(device, "platform", None) or jax.default_backend()
+def platform(mesh: jax.sharding.Mesh | None = None) -> str:
+    """The platform of a mesh, or that what is being traced will run on."""
+    if mesh is not None:
+        found = mesh.devices.flat[0].platform
+    else:
+        device = getattr(jax.sharding.get_abstract_mesh(), "abstract_device", None)
+        found = getattr(device, "platform", None) or jax.default_backend()
     return "gpu" if found in ("cuda", "rocm") else found

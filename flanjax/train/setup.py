@@ -29,6 +29,7 @@ from flanjax.data.verdict import refuse_failed
 from flanjax.data.vocabulary import Vocabulary, load_vocabulary
 from flanjax.errors import CheckpointError, ConfigError
 from flanjax.eval.evaluator import Evaluator
+from flanjax.models.attention_choice import attention_lines, platform
 from flanjax.models.build import abstract_params, build_model
 from flanjax.progress import Progress
 from flanjax.train.checkpoint import Checkpointer
@@ -159,6 +160,9 @@ def set_up(
     check_batch_size(config.data.batch_size, config.microbatches, mesh)
     check_heads(config.model.num_heads, mesh)
     check_mesh_lengths(layout.features, mesh)
+    rows = _row_lengths(layout)
+    for line in attention_lines(config.model, platform(mesh), **rows):
+        progress.line(line)
     trained = trainable(config)
     optimizer = make_optimizer(config.optimizer, abstract_params(model)[1])
     checkpointer = Checkpointer(run_dir.path / "checkpoints", config.checkpoint)
@@ -195,9 +199,7 @@ def set_up(
         ),
         hosts=hosts,
         place=functools.partial(place, mesh, hosts),
-        flops=functools.partial(
-            step_flops, model, trainable=trained, **_row_lengths(layout)
-        ),
+        flops=functools.partial(step_flops, model, trainable=trained, **rows),
         peak=peak,
         facts=_facts(config, model, mesh, peak, message),
     )

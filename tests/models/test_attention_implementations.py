@@ -10,7 +10,13 @@ import pytest
 from flanjax.errors import ConfigError
 from flanjax.models.attention import segment_mask
 from flanjax.models.attention_blockwise import blockwise_attention
-from flanjax.models.attention_choice import Packing, Site, chosen_attention
+from flanjax.models.attention_choice import (
+    Packing,
+    Site,
+    attention_lines,
+    attention_of,
+    chosen_attention,
+)
 from flanjax.models.attention_dense import dense_attention
 from flanjax.models.attention_kernels import flash_attention, splash_attention
 from flanjax.models.build import build_model, init_params
@@ -213,6 +219,26 @@ def test_an_implementation_that_cannot_do_it_is_refused_with_the_reason(
         chosen_attention(wanted, dataclasses.replace(SITE, **change))
     assert "auto" in str(refused.value)
     assert refused.value.exit_code == 2
+
+
+def test_setup_can_say_what_computes_each_attention_and_refuse_before_compiling():
+    lengths = {"decoder_length": 256, "encoder_length": 1024}
+    chosen = attention_of(T5, "tpu", **lengths)
+    assert {place: choice.name for place, choice in chosen.items()} == {
+        "decoder": "flash",
+        "encoder": "flash",
+        "encoder to decoder": "flash",
+    }
+    assert attention_of(LLAMA, "tpu", decoder_length=1024)["decoder"].name == "splash"
+    prefix = dataclasses.replace(LLAMA, prefix_lm=True)
+    choice = attention_of(prefix, "tpu", decoder_length=1024)["decoder"]
+    assert choice.name == "xla" and "no prefix" in choice.why
+    (line,) = attention_lines(prefix, "tpu", decoder_length=1024)
+    assert line.startswith("attention of the decoder: xla (splash: it has no prefix")
+    assert attention_lines(prefix, "cpu", decoder_length=1024) == []
+    with pytest.raises(ConfigError, match="it has no bias"):
+        wanted = dataclasses.replace(T5, attention="splash")
+        attention_of(wanted, "tpu", **lengths)
 
 
 SIZES = {"vocab_size": 64, "emb_dim": 32, "num_heads": 4, "head_dim": 8, "mlp_dim": 32}
