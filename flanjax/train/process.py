@@ -14,8 +14,9 @@ from pathlib import Path
 
 from flanjax.data.fetch import data_dir
 
-# Of glibc's malloc.h, with the values that say: one heap, never given back.
-_MALLOPT = {-8: 1, -4: 0, -1: 2**31 - 1}  # M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD
+# Of glibc's malloc.h: one heap (M_ARENA_MAX), no mapping for each large buffer
+# (M_MMAP_MAX), nothing given back (M_TRIM_THRESHOLD; any size would be at most 2 GiB).
+_MALLOPT = {-8: 1, -4: 0, -1: -1}
 
 
 def keep_freed_memory() -> bool:
