@@ -12,7 +12,4 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 setup_venv
-# Large buffers are reused instead of being returned to the system after each step:
-# page faults otherwise cost a third of the time on CPU (measured, see WORKSPACE.md).
-export GLIBC_TUNABLES="${GLIBC_TUNABLES:-glibc.malloc.hugetlb=1:glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=100000000000:glibc.malloc.arena_max=1}"
 exec .venv/bin/flanjax quickstart "$@"
