@@ -5,7 +5,6 @@ before update k, and the data position moves on only with the update it fed, so 
 run killed anywhere and started again is the same run.
 """
 
-
 from flanjax.config import RunConfig
 from flanjax.data.loader import make_loader
 from flanjax.errors import EXIT_PREEMPTED, NumericalError, UserError

@@ -6,11 +6,12 @@
 Windows alternate (peak, step, peak, step, ...) and the median window counts, because
 the speed of a shared machine changes from minute to minute. The peak is that of a
 float32 product of two 2048 x 2048 matrices, on accelerators too: divide GFLOP/s by
-the data sheet's figure for their utilisation. Necessary work is what `flanjax.train.flops.step_flops`
-counts: 6 operations per weight and position that passes it (4 where it is frozen), 12
-per query-key pair, head channel and layer, masked pairs included; nothing computed
-twice counts twice. The output head counts the positions with loss weight, with "mini"
-all positions of its targets: that is 126 GFLOP, as for T5X's 1/3 of the peak.
+the data sheet's figure for their utilisation. Necessary work is what
+`flanjax.train.flops.step_flops` counts: 6 operations per weight and position that
+passes it (4 where it is frozen), 12 per query-key pair, head channel and layer, masked
+pairs included; nothing computed twice counts twice. The output head counts the
+positions with loss weight, with "mini" all positions of its targets: that is 126 GFLOP,
+as for T5X's 1/3 of the peak.
 
 CPU seconds depend less on neighbours than wall clock: `of peak by CPU` compares the
 operations for each of them in the step and in the product.
